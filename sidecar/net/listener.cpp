@@ -1,0 +1,167 @@
+#include "net/listener.h"
+
+#include <arpa/inet.h>
+#include <fmt/format.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+
+namespace carpool::net {
+namespace {
+
+// The kernel cuts it to net.core.somaxconn.
+constexpr int kBacklog = 4096;
+
+Error os_error(const std::string& what) {
+  return Error{what + ": " + std::strerror(errno)};
+}
+
+std::string describe(const sockaddr_storage& address) {
+  char text[INET6_ADDRSTRLEN] = "";
+  if (address.ss_family == AF_INET) {
+    const auto& in = reinterpret_cast<const sockaddr_in&>(address);
+    inet_ntop(AF_INET, &in.sin_addr, text, sizeof text);
+    return fmt::format("{}:{}", text, ntohs(in.sin_port));
+  }
+  if (address.ss_family == AF_INET6) {
+    const auto& in6 = reinterpret_cast<const sockaddr_in6&>(address);
+    inet_ntop(AF_INET6, &in6.sin6_addr, text, sizeof text);
+    return fmt::format("[{}]:{}", text, ntohs(in6.sin6_port));
+  }
+  return "unix";
+}
+
+std::uint16_t bound_port(int fd) {
+  sockaddr_storage address{};
+  socklen_t length = sizeof address;
+  if (getsockname(fd, reinterpret_cast<sockaddr*>(&address), &length) != 0) return 0;
+  return ntohs(address.ss_family == AF_INET6
+                   ? reinterpret_cast<const sockaddr_in6&>(address).sin6_port
+                   : reinterpret_cast<const sockaddr_in&>(address).sin_port);
+}
+
+// Whether some process answers on a Unix socket's path.
+bool somebody_listens(const sockaddr_un& address) {
+  const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  if (fd < 0) return false;
+  const bool connected =
+      connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0;
+  ::close(fd);
+  return connected;
+}
+
+}  // namespace
+
+Status Listener::listen_tcp(Loop& loop, const std::string& address, std::uint16_t port,
+                            Handler handler) {
+  addrinfo hints{};
+  hints.ai_socktype = SOCK_STREAM;
+  hints.ai_flags = AI_PASSIVE | AI_NUMERICSERV | (address == "localhost" ? 0 : AI_NUMERICHOST);
+  addrinfo* found = nullptr;
+  const int rc = getaddrinfo(address.c_str(), std::to_string(port).c_str(), &hints, &found);
+  if (rc != 0) return Error{fmt::format("cannot listen on '{}': {}", address, gai_strerror(rc))};
+
+  const int fd = socket(found->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  const int on = 1;
+  Status status = Ok{};
+  if (fd < 0) {
+    status = os_error("cannot make a socket");
+  } else if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) != 0 ||
+             bind(fd, found->ai_addr, found->ai_addrlen) != 0 || ::listen(fd, kBacklog) != 0) {
+    status = os_error(fmt::format("cannot listen on {}:{}", address, port));
+    ::close(fd);
+  } else {
+    fd_ = fd;
+    port_ = bound_port(fd);
+  }
+  freeaddrinfo(found);
+  return status ? start(loop, std::move(handler)) : status;
+}
+
+Status Listener::listen_unix(Loop& loop, const std::string& path, Handler handler) {
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  if (path.size() >= sizeof address.sun_path) {
+    return Error{fmt::format("cannot listen on {}: the path is too long", path)};
+  }
+  std::memcpy(address.sun_path, path.data(), path.size());
+  if (somebody_listens(address)) {
+    return Error{fmt::format("cannot listen on {}: another process does", path)};
+  }
+  unlink(path.c_str());
+  const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  if (fd < 0) return os_error("cannot make a socket");
+  if (bind(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0 ||
+      chmod(path.c_str(), 0777) != 0 || ::listen(fd, kBacklog) != 0) {
+    Error error = os_error("cannot listen on " + path);
+    ::close(fd);
+    return error;
+  }
+  fd_ = fd;
+  unix_path_ = path;
+  return start(loop, std::move(handler));
+}
+
+Status Listener::start(Loop& loop, Handler handler) {
+  loop_ = &loop;
+  handler_ = std::move(handler);
+  const int rc = poll_.open(loop, fd_, Poll::kReadable, [this](int) { accept_some(); });
+  if (rc == 0) return Ok{};
+  close();
+  return Error{fmt::format("cannot watch the listening socket: {}", uv_strerror(rc))};
+}
+
+void Listener::accept_some() {
+  for (int i = 0; i < kAcceptMax && is_open(); ++i) {
+    sockaddr_storage address{};
+    socklen_t length = sizeof address;
+    const int fd =
+        accept4(fd_, reinterpret_cast<sockaddr*>(&address), &length, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    if (fd < 0) {
+      if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
+        exhausted(errno);
+      }
+      return;  // EAGAIN, or a connection that has gone already
+    }
+    if (exhausted_) {
+      exhausted_ = false;
+      handler_.on_exhausted(false, "");
+    }
+    if (address.ss_family != AF_UNIX) {
+      const int on = 1;
+      setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+      setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+    }
+    handler_.on_connection(fd, describe(address));
+  }
+}
+
+void Listener::exhausted(int error) {
+  poll_.close();
+  if (!exhausted_) {
+    exhausted_ = true;
+    handler_.on_exhausted(true, std::strerror(error));
+  }
+  retry_.start(*loop_, kRetry_us, 0, [this] {
+    retry_.stop();
+    poll_.open(*loop_, fd_, Poll::kReadable, [this](int) { accept_some(); });
+  });
+}
+
+void Listener::close() {
+  if (fd_ < 0) return;
+  poll_.close();
+  retry_.stop();
+  ::close(fd_);
+  fd_ = -1;
+  if (!unix_path_.empty()) unlink(unix_path_.c_str());
+}
+
+}  // namespace carpool::net

@@ -1,0 +1,60 @@
+// Listener: accepts connections on one address and hands their descriptors over. At most
+// kAcceptMax a loop turn, so that a flood cannot starve those who are served. When there are no
+// descriptors left it stops accepting, says so once, and tries again each kRetry_us; the waiting
+// connections stay in the kernel's queue meanwhile.
+#pragma once
+
+#include <functional>
+#include <string>
+
+#include "base/result.h"
+#include "net/loop.h"
+#include "net/poll.h"
+#include "net/timer.h"
+
+namespace carpool::net {
+
+class Listener {
+ public:
+  static constexpr int kAcceptMax = 64;
+  static constexpr Micros kRetry_us = 100 * kMicrosPerMilli;
+
+  struct Handler {
+    // Owns `fd` from now on: non-blocking, close-on-exec, TCP_NODELAY set. `peer` is for people:
+    // "127.0.0.1:5000" or "unix".
+    std::function<void(int fd, std::string peer)> on_connection;
+    // Accepting stopped (true), or goes on (false), for want of descriptors or memory.
+    std::function<void(bool stopped, const std::string& why)> on_exhausted;
+  };
+
+  Listener() = default;
+  ~Listener() { close(); }
+  Listener(const Listener&) = delete;
+  Listener& operator=(const Listener&) = delete;
+
+  // `address` is an IPv4 or IPv6 address or "localhost". Port 0 takes a free one.
+  Status listen_tcp(Loop& loop, const std::string& address, std::uint16_t port, Handler handler);
+  // Makes `path`, writable for everyone: the pod is the boundary. A path that a dead process left
+  // is replaced, one that somebody answers on is an error. Removed again by close().
+  Status listen_unix(Loop& loop, const std::string& path, Handler handler);
+
+  bool is_open() const { return fd_ >= 0; }
+  std::uint16_t port() const { return port_; }
+  void close();
+
+ private:
+  Status start(Loop& loop, Handler handler);
+  void accept_some();
+  void exhausted(int error);
+
+  Loop* loop_ = nullptr;
+  Handler handler_;
+  Poll poll_;
+  Timer retry_;
+  int fd_ = -1;
+  std::uint16_t port_ = 0;
+  std::string unix_path_;
+  bool exhausted_ = false;
+};
+
+}  // namespace carpool::net

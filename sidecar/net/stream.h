@@ -1,0 +1,93 @@
+// Stream: one non-blocking socket on the loop, plain or under TLS. Reads when told that bytes are
+// there; writes at once and queues only what did not fit.
+//
+//   write(bytes) --- send() ---> kernel          the rest --> out_ --- writable ---> kernel
+//
+// Invariant: out_ holds bytes exactly while writability is watched. It never reads by itself, and
+// while paused it does not look; interest changes cost two system calls, so callers pause only when
+// bytes arrived that could not be taken. close() detaches at once: no call to the listener comes
+// after it, except on_closed(), once, when the memory may go.
+#pragma once
+
+#include <openssl/ssl.h>
+#include <sys/types.h>
+
+#include <cstdint>
+#include <span>
+
+#include "base/buffer.h"
+#include "net/loop.h"
+
+namespace carpool::net {
+
+// Must outlive its stream until on_closed().
+class StreamListener {
+ public:
+  virtual void on_readable() = 0;
+  // Everything that was queued has been sent.
+  virtual void on_drained() = 0;
+  // The stream is no longer known to the loop; the last call.
+  virtual void on_closed() = 0;
+
+ protected:
+  ~StreamListener() = default;
+};
+
+class Stream {
+ public:
+  static constexpr ssize_t kAgain = -1;  // nothing there now
+  static constexpr ssize_t kEnd = 0;     // the peer has closed, or the connection broke
+
+  Stream() = default;
+  ~Stream();
+  Stream(const Stream&) = delete;
+  Stream& operator=(const Stream&) = delete;
+
+  // Takes a connected, non-blocking socket. Closes it at close() only when `owns_fd`.
+  // False when the loop cannot watch it; the caller keeps the descriptor then.
+  bool open(Loop& loop, int fd, bool owns_fd, StreamListener* listener);
+  bool is_open() const { return open_; }
+
+  // From now on through TLS. The handshake is done, or is done by the first reads. Frees `ssl` at
+  // close() only when `owns_ssl`. With `ssl` null: plain.
+  void set_tls(SSL* ssl, bool owns_ssl);
+  SSL* tls() const { return ssl_; }
+
+  // Reads what is there: > 0 bytes, kEnd or kAgain.
+  ssize_t read(std::span<std::uint8_t> into);
+  // Under TLS bytes may wait that the kernel no longer knows of: read again until kAgain.
+  bool must_read_again() const { return ssl_ != nullptr && open_; }
+
+  // Sends, or queues. False when the connection is broken.
+  bool write(ByteSpan bytes);
+  // Bytes that did not fit.
+  std::uint32_t queued() const { return out_.size(); }
+
+  void pause_reading();
+  void resume_reading();
+  bool reading_paused() const { return paused_; }
+
+  void close();
+  // Half-closes: the peer sees the end, but its last words still arrive.
+  void shutdown_write();
+
+ private:
+  void watch();
+  void on_poll(int status, int events);
+  ssize_t send_some(ByteSpan bytes);
+  bool flush();
+
+  uv_poll_t poll_;
+  StreamListener* listener_ = nullptr;
+  SSL* ssl_ = nullptr;
+  Buffer out_;
+  int fd_ = -1;
+  bool open_ = false;
+  bool owns_fd_ = false;
+  bool owns_ssl_ = false;
+  bool paused_ = false;
+  bool broken_ = false;
+  bool tls_wants_write_ = false;  // a read that must first write (renegotiation, handshake)
+};
+
+}  // namespace carpool::net

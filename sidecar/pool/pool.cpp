@@ -1,0 +1,265 @@
+#include "pool/pool.h"
+
+#include <algorithm>
+
+#include "base/check.h"
+
+namespace carpool::pool {
+namespace {
+
+constexpr Micros kBackoffFirst_us = 100 * kMicrosPerMilli;
+constexpr Micros kBackoffMax_us = 5 * kMicrosPerSecond;
+
+constexpr unsigned bit(SlotState state) {
+  return 1u << static_cast<unsigned>(state);
+}
+
+// The table of edges in slot.h: from a state, the set of those that may follow.
+constexpr std::array<unsigned, kSlotStates> kEdges = {
+    bit(SlotState::Idle) | bit(SlotState::Closing),
+    bit(SlotState::Leased) | bit(SlotState::Closing),
+    bit(SlotState::Idle) | bit(SlotState::Resetting) | bit(SlotState::Canceling) |
+        bit(SlotState::Closing),
+    bit(SlotState::Idle) | bit(SlotState::Canceling) | bit(SlotState::Closing),
+    bit(SlotState::Idle) | bit(SlotState::Resetting) | bit(SlotState::Closing),
+    0,
+};
+
+}  // namespace
+
+Pool::Pool(const config::Pool& settings, std::uint64_t seed) : settings_(settings), random_(seed) {}
+
+// xorshift64*: jitter needs no more than that.
+std::uint64_t Pool::random() {
+  random_ |= 1;
+  random_ ^= random_ >> 12;
+  random_ ^= random_ << 25;
+  random_ ^= random_ >> 27;
+  return random_ * 2685821657736338717ull;
+}
+
+void Pool::configure(const config::Pool& settings, Micros now) {
+  settings_ = settings;
+  prune_us_ = std::min(prune_us_, now + settings_.prune_interval_us);
+}
+
+void Pool::set_state(Slot& slot, SlotState state, Micros now) {
+  CHECK(kEdges[static_cast<std::size_t>(slot.state_)] & bit(state));
+  list(slot.state_).remove(slot);
+  slot.state_ = state;
+  slot.since_us_ = now;
+  // Idle is used from the front, last in first out; the back of each list is the longest there.
+  list(state).push_front(slot);
+}
+
+Acquired Pool::acquire(Waiter& waiter, Micros now, Slot** slot) {
+  CHECK(!waiter.waiting());
+  if (waiters_.empty() && !paused_ && open() <= settings_.size) {
+    Slot* idle = list(SlotState::Idle).front();
+    if (idle != nullptr && idle->generation_ == generation_) {
+      set_state(*idle, SlotState::Leased, now);
+      *slot = idle;
+      return Acquired::Granted;
+    }
+  }
+  if (waiters_.size() >= settings_.waiters_max) return Acquired::Rejected;
+  waiter.since_us_ = now;
+  waiters_.push_back(waiter);
+  return Acquired::Queued;
+}
+
+void Pool::cancel_wait(Waiter& waiter) {
+  waiters_.remove(waiter);
+}
+
+void Pool::add(Slot& slot, Micros now) {
+  CHECK(!slot.linked());
+  slot.state_ = SlotState::Connecting;
+  slot.generation_ = generation_;
+  slot.since_us_ = now;
+  list(SlotState::Connecting).push_front(slot);
+}
+
+void Pool::opened(Slot& slot, Micros now) {
+  failures_ = 0;
+  retry_us_ = 0;
+  slot.opened_us_ = now;
+  slot.expires_us_ = 0;
+  if (settings_.max_lifetime_us > 0) {
+    // Up to a tenth less, so that a fleet that started together does not reconnect together.
+    const std::uint64_t jitter = static_cast<std::uint64_t>(settings_.max_lifetime_us) / 10;
+    slot.expires_us_ =
+        now + settings_.max_lifetime_us - static_cast<Micros>(jitter > 0 ? random() % jitter : 0);
+  }
+  set_state(slot, SlotState::Idle, now);
+}
+
+void Pool::open_failed(Slot& slot, Micros now) {
+  const std::uint32_t doublings = std::min(failures_, 16u);
+  ++failures_;
+  const Micros wait_us = std::min(kBackoffFirst_us << doublings, kBackoffMax_us);
+  retry_us_ =
+      now + wait_us / 2 + static_cast<Micros>(random() % static_cast<std::uint64_t>(wait_us));
+  set_state(slot, SlotState::Closing, now);
+}
+
+void Pool::release(Slot& slot, Micros now) {
+  set_state(slot, SlotState::Idle, now);
+}
+void Pool::set_resetting(Slot& slot, Micros now) {
+  set_state(slot, SlotState::Resetting, now);
+}
+void Pool::set_canceling(Slot& slot, Micros now) {
+  set_state(slot, SlotState::Canceling, now);
+}
+void Pool::closing(Slot& slot, Micros now) {
+  set_state(slot, SlotState::Closing, now);
+}
+
+void Pool::removed(Slot& slot) {
+  CHECK(slot.state_ == SlotState::Closing);
+  list(SlotState::Closing).remove(slot);
+}
+
+std::uint32_t Pool::open() const {
+  std::uint32_t total = 0;
+  for (const auto& slots : lists_) total += slots.size();
+  return total - count(SlotState::Closing);
+}
+
+Micros Pool::oldest_wait_us(Micros now) const {
+  const Waiter* first = waiters_.front();
+  return first == nullptr ? 0 : now - first->since_us_;
+}
+
+bool Pool::expired(const Slot& slot, Micros now) const {
+  return slot.generation_ != generation_ || (slot.expires_us_ != 0 && now >= slot.expires_us_);
+}
+
+const std::vector<Action>& Pool::plan(Micros now) {
+  actions_.clear();
+  plan_timeouts(now);
+  plan_grants(now);
+  plan_closes(now);
+  plan_opens(now);
+  return actions_;
+}
+
+void Pool::plan_timeouts(Micros now) {
+  if (settings_.acquire_timeout_us == 0) return;
+  while (Waiter* first = waiters_.front()) {
+    const Micros waited_us = now - first->since_us_;
+    if (waited_us < settings_.acquire_timeout_us) break;
+    waiters_.remove(*first);
+    actions_.push_back({.kind = Action::Kind::TimeOut, .waiter = first, .waited_us = waited_us});
+  }
+}
+
+void Pool::plan_close(Slot& slot, CloseReason reason, Micros now) {
+  set_state(slot, SlotState::Closing, now);
+  actions_.push_back({.kind = Action::Kind::Close, .reason = reason, .slot = &slot});
+}
+
+void Pool::plan_grants(Micros now) {
+  if (paused_) return;
+  while (Waiter* waiter = waiters_.front()) {
+    Slot* slot = list(SlotState::Idle).front();
+    if (slot == nullptr) break;
+    const Micros waited_us = now - waiter->since_us_;
+    if (expired(*slot, now)) {
+      plan_close(*slot,
+                 slot->generation_ != generation_ ? CloseReason::Reconnect : CloseReason::Lifetime,
+                 now);
+      continue;
+    }
+    if (open() > settings_.size + settings_.overflow) {
+      plan_close(*slot, CloseReason::Shrunk, now);
+      continue;
+    }
+    if (open() > settings_.size && waited_us < settings_.overflow_after_us) {
+      plan_close(*slot, CloseReason::Overflow, now);
+      continue;
+    }
+    waiters_.remove(*waiter);
+    set_state(*slot, SlotState::Leased, now);
+    actions_.push_back(
+        {.kind = Action::Kind::Grant, .slot = slot, .waiter = waiter, .waited_us = waited_us});
+  }
+}
+
+bool Pool::surplus(const Slot& slot, Micros now, CloseReason* reason) const {
+  if (draining_) {
+    *reason = CloseReason::Drained;
+    return true;
+  }
+  if (slot.generation_ != generation_) {
+    *reason = CloseReason::Reconnect;
+    return true;
+  }
+  if (open() > settings_.size) {
+    *reason = settings_.overflow > 0 ? CloseReason::Overflow : CloseReason::Shrunk;
+    return true;
+  }
+  if (slot.expires_us_ != 0 && now >= slot.expires_us_) {
+    *reason = CloseReason::Lifetime;
+    return true;
+  }
+  *reason = CloseReason::Idle;
+  return settings_.idle_timeout_us > 0 && now >= prune_us_ &&
+         now - slot.since_us_ >= settings_.idle_timeout_us && open() > settings_.min_idle;
+}
+
+void Pool::plan_closes(Micros now) {
+  if (!waiters_.empty() && !paused_) return;  // then none is idle
+  const bool prune = now >= prune_us_;
+  SlotList& idle = list(SlotState::Idle);
+  // From the back: those that have idled longest. Without a reason that concerns all, the look at
+  // each waits for the prune interval.
+  while (Slot* slot = idle.back()) {
+    CloseReason reason;
+    if (!surplus(*slot, now, &reason)) break;
+    plan_close(*slot, reason, now);
+  }
+  // From the front: one that came back a moment ago, and should not be kept.
+  while (Slot* slot = idle.front()) {
+    CloseReason reason;
+    if (!surplus(*slot, now, &reason)) break;
+    plan_close(*slot, reason, now);
+  }
+  if (!prune) return;
+  idle.for_each([&](Slot& slot) {
+    CloseReason reason;
+    if (surplus(slot, now, &reason)) plan_close(slot, reason, now);
+  });
+  prune_us_ = now + settings_.prune_interval_us;
+}
+
+void Pool::plan_opens(Micros now) {
+  if (paused_ || now < retry_us_) return;
+  const std::uint32_t idle = count(SlotState::Idle);
+  std::uint32_t connecting = count(SlotState::Connecting);
+  std::uint32_t total = open();
+  // After a failure one attempt at a time finds out whether PostgreSQL is back.
+  const std::uint32_t concurrency = failures_ > 0 ? 1 : std::max(1u, settings_.connect_concurrency);
+
+  std::uint32_t need = waiters_.size();
+  if (!draining_) {
+    // minIdle servers stay warm, lent or not; wanted_ is a floor under the total.
+    const std::uint32_t floor = std::max(settings_.min_idle, wanted_);
+    if (total < floor) need = std::max(need, floor - (total - connecting));
+  }
+  need -= std::min(need, idle);
+
+  std::uint32_t limit = settings_.size;
+  const Waiter* first = waiters_.front();
+  if (first != nullptr && now - first->since_us_ >= settings_.overflow_after_us) {
+    limit += settings_.overflow;
+  }
+  while (connecting < need && connecting < concurrency && total < limit) {
+    actions_.push_back({.kind = Action::Kind::Open});
+    ++connecting;
+    ++total;
+  }
+}
+
+}  // namespace carpool::pool
