@@ -6,7 +6,7 @@
 //   result.config.has_value() == result.problems.empty()
 #pragma once
 
-#include <functional>
+#include <cstddef>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -14,27 +14,13 @@
 
 #include "base/result.h"
 #include "config/config.h"
+#include "config/expand.h"
+#include "config/problem.h"
 
 namespace carpool::config {
 
 // The longest file that is read: a ConfigMap holds at most 1 MiB as well.
 inline constexpr std::size_t kFileBytes_max = 1024 * 1024;
-// The most problems that are listed; one more line says that there were others.
-inline constexpr std::size_t kProblems_max = 100;
-
-struct Problem {
-  std::string path;     // "databases[1].pool.size"; empty: the file as a whole
-  int line = 0;         // 1-based; 0: unknown, as for what came from the environment
-  int column = 0;       // 1-based, in bytes
-  std::string message;  // without a trailing full stop; never holds a secret
-  bool operator==(const Problem&) const = default;
-};
-
-// How ${VAR}, DATABASE_URL and PGHOST are looked up; empty optional: not set.
-using Environment = std::function<std::optional<std::string>(const std::string& name)>;
-
-// The process's own environment (getenv).
-Environment process_environment();
 
 struct LoadResult {
   std::optional<Config> config;
@@ -46,19 +32,18 @@ struct LoadResult {
 // `yaml` is the content of a configuration file; an empty one means defaults and environment.
 LoadResult load_text(std::string_view yaml, const Environment& env);
 
-// No file at all: the servers come from DATABASE_URL, else from PGHOST, PGPORT, PGUSER, ...
+// No file at all: the servers come from DATABASE_URL, else from PGHOST, PGPORT, PGUSER, ... The
+// hash is that of the effective configuration, secrets masked.
 LoadResult load_environment(const Environment& env);
 
 // The content of a file of at most kFileBytes_max bytes.
 Result<std::string> read_file(const std::string& path);
 
-// read_file and load_text; an unreadable file is a problem without a line.
+// read_file and load_text; an unreadable file is one problem without a line, and no sha256.
 LoadResult load_file(const std::string& path, const Environment& env);
 
-// The effective configuration as JSON, camelCase as in the file, every secret masked.
+// The effective configuration as JSON, camelCase as in the file, every secret masked. `null` is
+// what server.url decides.
 std::string masked_json(const Config& config);
-
-// "file:line:column: path: message", without the parts that are unknown.
-std::string format(const Problem& problem, const std::string& file);
 
 }  // namespace carpool::config

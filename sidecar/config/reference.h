@@ -15,8 +15,9 @@ std::string reference_markdown();
 // JSON Schema (draft 7) of the whole file, strict: an unknown key is an error.
 std::string json_schema();
 
-// A key ("pool.size"), its bare name ("size") where only one key has it, or a section ("pool"):
-// meaning, type, unit, limits, default, live or restart, as a few lines of text. Empty: unknown.
+// A key ("pool.size", "databases[].pool.size"), a bare name ("size"; all keys of that name), or a
+// section ("pool"): meaning, type, limits, default, live or restart, as lines of text. Empty:
+// there is no such key.
 std::optional<std::string> explain(std::string_view key);
 
 }  // namespace carpool::config

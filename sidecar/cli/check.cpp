@@ -1,0 +1,125 @@
+#include "cli/check.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <ostream>
+#include <regex>
+#include <string_view>
+
+namespace carpool::cli {
+namespace {
+
+constexpr std::size_t kShownBytes_max = 200;  // of a source line
+
+std::string_view line_at(std::string_view text, int line) {
+  for (int i = 1; i < line; i++) {
+    std::size_t end = text.find('\n');
+    if (end == std::string_view::npos) return "";
+    text.remove_prefix(end + 1);
+  }
+  std::string_view found = text.substr(0, text.find('\n'));
+  if (found.ends_with('\r')) found.remove_suffix(1);
+  return found;
+}
+
+// The same number of bytes, so that the caret still points at its place.
+void hide(std::string& line, const std::regex& secret) {
+  std::smatch match;
+  std::size_t from = 0;
+  while (from < line.size()) {
+    std::string rest = line.substr(from);
+    if (!std::regex_search(rest, match, secret)) return;
+    std::size_t begin = from + static_cast<std::size_t>(match.position(1));
+    std::size_t length = static_cast<std::size_t>(match.length(1));
+    std::fill_n(line.begin() + static_cast<std::ptrdiff_t>(begin), length, '*');
+    from = begin + length + 1;
+  }
+}
+
+// Output of `carpool check` ends up in build logs: passwords in the file do not.
+std::string without_passwords(std::string_view source) {
+  static const std::regex kInUrl(R"(://[^:@/\s"']*:([^\s"'{}]*)@)");
+  static const std::regex kInKey(R"(password["']?\s*[:=]\s*["']?([^\s"'&,{}]+))",
+                                 std::regex::icase);
+  std::string line(source.substr(0, kShownBytes_max));
+  hide(line, kInUrl);
+  hide(line, kInKey);
+  return line;
+}
+
+// The source line, and a caret below the column; a tab stays a tab so that both line up.
+void print_place(std::string_view text, const config::Problem& problem, std::ostream& err) {
+  if (problem.line == 0 || problem.column == 0) return;
+  std::string line = without_passwords(line_at(text, problem.line));
+  std::size_t column = static_cast<std::size_t>(problem.column) - 1;
+  if (column > line.size()) return;
+  std::string indent;
+  for (std::size_t i = 0; i < column; i++) {
+    bool continuation = (static_cast<unsigned char>(line[i]) & 0xc0) == 0x80;
+    if (!continuation) indent += line[i] == '\t' ? '\t' : ' ';
+  }
+  for (char& c : line) {
+    if (static_cast<unsigned char>(c) < 0x20 && c != '\t') c = '?';
+  }
+  err << "    " << line << "\n    " << indent << "^\n";
+}
+
+std::string count_of(std::size_t count, const char* noun) {
+  return fmt::format("{} {}{}", count, noun, count == 1 ? "" : "s");
+}
+
+void print_summary(const std::string& file, const config::LoadResult& loaded, std::ostream& out) {
+  const config::Config& config = *loaded.config;
+  out << fmt::format("{}: valid", file);
+  if (!loaded.warnings.empty()) out << ", " << count_of(loaded.warnings.size(), "warning");
+  out << fmt::format("\n  clients connect to {} port {}", config.listen.address,
+                     config.listen.port);
+  if (!config.listen.unix_socket_dir.empty()) {
+    out << fmt::format(" and {}/.s.PGSQL.{}", config.listen.unix_socket_dir, config.listen.port);
+  }
+  out << "\n";
+  static constexpr const char* kModes[] = {"session", "transaction", "statement"};
+  for (const config::Database& database : config.databases) {
+    out << fmt::format("  database {}: {} mode, {}",
+                       database.name == "*" ? "* (any)" : database.name,
+                       kModes[static_cast<std::size_t>(database.pool.mode)],
+                       count_of(database.pool.size, "server"));
+    if (database.pool.overflow > 0) out << fmt::format(" and {} overflow", database.pool.overflow);
+    out << " a user\n";
+  }
+  out << fmt::format("  sha256 {}\n", loaded.sha256);
+}
+
+}  // namespace
+
+int run_check(const std::string& file, std::ostream& out, std::ostream& err) {
+  return run_check(file, config::process_environment(), out, err);
+}
+
+int run_check(const std::string& file, const config::Environment& env, std::ostream& out,
+              std::ostream& err) {
+  Result<std::string> text = config::read_file(file);
+  if (!text) {
+    err << file << ": " << text.error().message << "\n";
+    return kExitNoInput;
+  }
+  config::LoadResult loaded = config::load_text(*text, env);
+  for (const config::Problem& problem : loaded.problems) {
+    err << config::format(problem, file) << "\n";
+    print_place(*text, problem, err);
+  }
+  for (config::Problem warning : loaded.warnings) {
+    warning.message = "warning: " + warning.message;
+    err << config::format(warning, file) << "\n";
+    print_place(*text, warning, err);
+  }
+  if (!loaded.config) {
+    err << fmt::format("{}: {}\n", file, count_of(loaded.problems.size(), "error"));
+    return kExitBadConfig;
+  }
+  print_summary(file, loaded, out);
+  return kExitValid;
+}
+
+}  // namespace carpool::cli

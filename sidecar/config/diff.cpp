@@ -1,0 +1,96 @@
+#include "config/diff.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "config/keys.h"
+#include "config/text.h"
+
+namespace carpool::config {
+namespace {
+
+const Database* find_entry(const std::vector<Database>& databases, const std::string& name) {
+  auto found = std::find_if(databases.begin(), databases.end(),
+                            [&](const Database& database) { return database.name == name; });
+  return found == databases.end() ? nullptr : &*found;
+}
+
+std::string names_of(const std::vector<Database>& databases) {
+  std::vector<std::string> names;
+  for (const Database& database : databases) names.push_back(database.name);
+  return enumerate(names, "then");
+}
+
+// A secret that changed still has to look different.
+KeyChange change_of(const Key& key, std::string path, const Value& before, const Value& after) {
+  KeyChange change{std::move(path), to_masked_text(key, before), to_masked_text(key, after),
+                   key.live};
+  if (change.before == change.after) change.after += " (changed)";
+  return change;
+}
+
+void add_entry_changes(const Database& before, const Database& after, const Config& running,
+                       const Config& desired, std::vector<KeyChange>& changes) {
+  Config old_view = view_of(before.server, before.pool);
+  Config new_view = view_of(after.server, after.pool);
+  for (const Key& key : keys()) {
+    if (!key.in_databases()) continue;
+    Value old_value = key.get(old_view);
+    Value new_value = key.get(new_view);
+    if (old_value == new_value) continue;
+    if (old_value == key.get(running) && new_value == key.get(desired)) continue;  // inherited
+    changes.push_back(change_of(key, fmt::format("databases[{}].{}", after.name, key.path),
+                                old_value, new_value));
+  }
+}
+
+void add_database_changes(const Config& running, const Config& desired,
+                          std::vector<KeyChange>& changes) {
+  std::vector<std::string> kept_before;
+  std::vector<std::string> kept_after;
+  for (const Database& before : running.databases) {
+    if (find_entry(desired.databases, before.name) != nullptr) {
+      kept_before.push_back(before.name);
+    } else {
+      changes.push_back({fmt::format("databases[{}]", before.name), before.name, "", true});
+    }
+  }
+  for (const Database& after : desired.databases) {
+    const Database* before = find_entry(running.databases, after.name);
+    if (before != nullptr) {
+      kept_after.push_back(after.name);
+      add_entry_changes(*before, after, running, desired, changes);
+    } else {
+      changes.push_back({fmt::format("databases[{}]", after.name), "", after.name, true});
+    }
+  }
+  // An entry that is added or removed says so by itself; this is about the others' order.
+  if (kept_before != kept_after) {
+    changes.push_back(
+        {"databases", names_of(running.databases), names_of(desired.databases), true});
+  }
+}
+
+}  // namespace
+
+std::vector<KeyChange> diff(const Config& running, const Config& desired) {
+  std::vector<KeyChange> changes;
+  for (const Key& key : keys()) {
+    Value before = key.get(running);
+    Value after = key.get(desired);
+    if (before != after) changes.push_back(change_of(key, key.path, before, after));
+  }
+  add_database_changes(running, desired, changes);
+  return changes;
+}
+
+Config apply_live(const Config& running, const Config& desired) {
+  Config applied = desired;
+  for (const Key& key : keys()) {
+    if (!key.live) key.set(applied, key.get(running));
+  }
+  return applied;
+}
+
+}  // namespace carpool::config

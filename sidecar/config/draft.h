@@ -1,0 +1,29 @@
+// A configuration in the making: the values so far, which keys gave them and where, and what was
+// found wrong. Shared by the stages of loading, and by nothing else.
+#pragma once
+
+#include <map>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "config/config.h"
+#include "config/problem.h"
+
+namespace carpool::config {
+
+struct Draft {
+  Config config;
+  std::map<std::string, Place> given;  // by path, "databases[1].pool.size" and "databases[1]" too
+  std::set<std::string> bad;           // the paths whose value could not be read
+  std::vector<Problem> problems;
+  std::vector<Problem> warnings;
+
+  bool is_given(const std::string& path) const { return given.contains(path); }
+  Place place_of(const std::string& path) const {
+    auto found = given.find(path);
+    return found == given.end() ? Place{} : found->second;
+  }
+};
+
+}  // namespace carpool::config

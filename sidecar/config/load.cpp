@@ -1,0 +1,226 @@
+#include "config/load.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <openssl/evp.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <yaml-cpp/eventhandler.h>
+#include <yaml-cpp/exceptions.h>
+#include <yaml-cpp/parser.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <exception>
+#include <map>
+#include <sstream>
+#include <utility>
+
+#include "base/check.h"
+#include "config/draft.h"
+#include "config/interpret.h"
+#include "config/tree.h"
+#include "config/validate.h"
+
+namespace carpool::config {
+namespace {
+
+Place place_of(const YAML::Mark& mark) {
+  return mark.is_null() ? Place{} : Place{mark.line + 1, mark.column + 1};
+}
+
+// Thrown by TreeBuilder through yaml-cpp, and caught in parse_yaml.
+struct Refused : std::exception {
+  Refused(Place where, std::string why) : place(where), message(std::move(why)) {}
+  const char* what() const noexcept override { return message.c_str(); }
+  Place place;
+  std::string message;
+};
+
+// Turns yaml-cpp's events into a Tree.
+class TreeBuilder final : public YAML::EventHandler {
+ public:
+  void OnDocumentStart(const YAML::Mark& mark) override {
+    if (documents_++ > 0) {
+      throw Refused(place_of(mark), "a second document (after `---`) is not expected");
+    }
+  }
+  void OnDocumentEnd() override {}
+
+  void OnNull(const YAML::Mark& mark, YAML::anchor_t anchor) override {
+    add(NodeKind::Null, mark, "", anchor);
+  }
+  void OnAlias(const YAML::Mark& mark, YAML::anchor_t anchor) override {
+    auto found = anchors_.find(anchor);
+    if (found == anchors_.end()) throw Refused(place_of(mark), "an alias to no anchor");
+    attach(found->second);
+  }
+  void OnScalar(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
+                const std::string& value) override {
+    std::size_t index = add(NodeKind::Scalar, mark, tag, anchor);
+    tree_.nodes[index].text = value;
+  }
+  void OnSequenceStart(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
+                       YAML::EmitterStyle::value) override {
+    open(add(NodeKind::List, mark, tag, anchor), mark);
+  }
+  void OnSequenceEnd() override { open_.pop_back(); }
+  void OnMapStart(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
+                  YAML::EmitterStyle::value) override {
+    open(add(NodeKind::Mapping, mark, tag, anchor), mark);
+  }
+  void OnMapEnd() override { open_.pop_back(); }
+
+  Tree take() { return std::move(tree_); }
+
+ private:
+  std::size_t add(NodeKind kind, const YAML::Mark& mark, const std::string& tag,
+                  YAML::anchor_t anchor) {
+    if (tree_.nodes.size() >= kTreeNodes_max) {
+      throw Refused(place_of(mark), fmt::format("has more than {} values", kTreeNodes_max));
+    }
+    // "?" and "!" say that there is none; YAML 1.2, chapter 10, has the others.
+    bool known = tag.empty() || tag == "?" || tag == "!" || tag.starts_with("tag:yaml.org,2002:");
+    if (!known) throw Refused(place_of(mark), "a tag (`!...`) is not expected");
+    tree_.nodes.push_back({kind, place_of(mark), "", {}});
+    std::size_t index = tree_.nodes.size() - 1;
+    if (anchor != YAML::NullAnchor) anchors_[anchor] = index;
+    attach(index);
+    return index;
+  }
+  void attach(std::size_t index) {
+    if (!open_.empty()) tree_.nodes[open_.back()].children.push_back(index);
+  }
+  void open(std::size_t index, const YAML::Mark& mark) {
+    if (open_.size() >= kTreeDepth_max) {
+      throw Refused(place_of(mark), fmt::format("is nested deeper than {} levels", kTreeDepth_max));
+    }
+    open_.push_back(index);
+  }
+
+  Tree tree_;
+  std::vector<std::size_t> open_;  // the collections around the next event
+  std::map<YAML::anchor_t, std::size_t> anchors_;
+  int documents_ = 0;
+};
+
+std::string_view line_at(std::string_view text, int line) {
+  for (int i = 1; i < line; i++) {
+    std::size_t end = text.find('\n');
+    if (end == std::string_view::npos) return "";
+    text.remove_prefix(end + 1);
+  }
+  return text.substr(0, text.find('\n'));
+}
+
+// What people run into most: ${VAR} between { and }, where YAML takes its braces for a mapping.
+std::string hint_for(std::string_view yaml, Place place) {
+  std::string_view line = line_at(yaml, place.line);
+  std::size_t variable = line.find("${");
+  bool inside_braces = variable != std::string_view::npos &&
+                       line.substr(0, variable).find('{') != std::string_view::npos;
+  return inside_braces ? " (inside { }, write \"${VAR}\" between quotes)" : "";
+}
+
+// Empty on failure, with a problem.
+std::optional<Tree> parse_yaml(std::string_view yaml, std::vector<Problem>& problems) {
+  if (yaml.size() > kFileBytes_max) {
+    add_problem(problems, "", {}, fmt::format("is larger than {} bytes", kFileBytes_max));
+    return std::nullopt;
+  }
+  if (std::size_t nul = yaml.find('\0'); nul != std::string_view::npos) {
+    auto line = static_cast<int>(std::count(yaml.begin(), yaml.begin() + nul, '\n')) + 1;
+    add_problem(problems, "", {line, 1}, "holds a NUL byte: not UTF-8 text, or half written");
+    return std::nullopt;
+  }
+  std::istringstream in{std::string(yaml)};
+  try {
+    YAML::Parser parser(in);
+    TreeBuilder builder;
+    while (parser.HandleNextDocument(builder)) {
+    }
+    return builder.take();
+  } catch (const Refused& refused) {
+    add_problem(problems, "", refused.place, refused.message);
+  } catch (const YAML::Exception& error) {
+    Place place = place_of(error.mark);
+    add_problem(problems, "", place, "not valid YAML: " + error.msg + hint_for(yaml, place));
+  } catch (const std::exception& error) {
+    add_problem(problems, "", {}, fmt::format("not valid YAML: {}", error.what()));
+  }
+  return std::nullopt;
+}
+
+std::string sha256_hex(std::string_view text) {
+  std::array<unsigned char, EVP_MAX_MD_SIZE> digest{};
+  unsigned int length = 0;
+  CHECK(EVP_Digest(text.data(), text.size(), digest.data(), &length, EVP_sha256(), nullptr) == 1);
+  std::string hex;
+  for (unsigned int i = 0; i < length; i++) hex += fmt::format("{:02x}", digest[i]);
+  return hex;
+}
+
+}  // namespace
+
+LoadResult load_text(std::string_view yaml, const Environment& env) {
+  LoadResult result;
+  result.sha256 = sha256_hex(yaml);
+  Draft draft;
+  std::optional<Tree> tree = parse_yaml(yaml, draft.problems);
+  if (tree) {
+    interpret(*tree, env, draft);
+    validate(draft);
+  }
+  sort_problems(draft.problems);
+  sort_problems(draft.warnings);
+  result.problems = std::move(draft.problems);
+  result.warnings = std::move(draft.warnings);
+  if (result.problems.empty()) result.config = std::move(draft.config);
+  return result;
+}
+
+LoadResult load_environment(const Environment& env) {
+  LoadResult result = load_text("", env);
+  if (result.config) result.sha256 = sha256_hex(masked_json(*result.config));
+  return result;
+}
+
+Result<std::string> read_file(const std::string& path) {
+  // O_NONBLOCK: opening a FIFO must not wait for a writer.
+  int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  if (fd < 0) return Error{fmt::format("cannot be read: {}", std::strerror(errno))};
+  struct stat info {};
+  std::string text;
+  std::string error;
+  if (fstat(fd, &info) != 0) {
+    error = fmt::format("cannot be read: {}", std::strerror(errno));
+  } else if (!S_ISREG(info.st_mode)) {
+    error = S_ISDIR(info.st_mode) ? "is a directory, not a file" : "is not a regular file";
+  }
+  std::array<char, 65536> chunk;
+  while (error.empty()) {
+    ssize_t got = read(fd, chunk.data(), chunk.size());
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) error = fmt::format("cannot be read: {}", std::strerror(errno));
+    if (got <= 0) break;
+    text.append(chunk.data(), static_cast<std::size_t>(got));
+    if (text.size() > kFileBytes_max) {
+      error = fmt::format("is larger than {} bytes", kFileBytes_max);
+    }
+  }
+  close(fd);
+  if (!error.empty()) return Error{error};
+  return text;
+}
+
+LoadResult load_file(const std::string& path, const Environment& env) {
+  Result<std::string> text = read_file(path);
+  if (text) return load_text(*text, env);
+  LoadResult result;
+  add_problem(result.problems, "", {}, text.error().message);
+  return result;
+}
+
+}  // namespace carpool::config

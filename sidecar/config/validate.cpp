@@ -1,0 +1,424 @@
+#include "config/validate.h"
+
+#include <arpa/inet.h>
+#include <fmt/format.h>
+#include <sys/un.h>
+
+#include <algorithm>
+#include <initializer_list>
+#include <optional>
+#include <string_view>
+#include <utility>
+
+#include "config/keys.h"
+#include "config/text.h"
+#include "config/url.h"
+
+namespace carpool::config {
+namespace {
+
+// What one pool may hold in all; PostgreSQL's own max_connections is rarely beyond.
+constexpr std::uint64_t kServersOfAPool_max = 10'000;
+constexpr std::size_t kDatabaseName_max = 255;
+
+bool is_ip(const std::string& address) {
+  in_addr v4;
+  in6_addr v6;
+  return inet_pton(AF_INET, address.c_str(), &v4) == 1 ||
+         inet_pton(AF_INET6, address.c_str(), &v6) == 1;
+}
+
+// 127.0.0.0/8, ::1, and the IPv4 form inside IPv6.
+bool is_loopback(const std::string& address) {
+  in_addr v4;
+  if (inet_pton(AF_INET, address.c_str(), &v4) == 1) return (ntohl(v4.s_addr) >> 24) == 127;
+  in6_addr v6;
+  if (inet_pton(AF_INET6, address.c_str(), &v6) != 1) return false;
+  if (IN6_IS_ADDR_V4MAPPED(&v6)) return v6.s6_addr[12] == 127;
+  return IN6_IS_ADDR_LOOPBACK(&v6);
+}
+
+bool is_wildcard(const std::string& address) {
+  return address == "0.0.0.0" || address == "::";
+}
+
+// Whether two listening addresses cannot share a port.
+bool overlap(const std::string& a, const std::string& b) {
+  return a == b || is_wildcard(a) || is_wildcard(b);
+}
+
+std::vector<std::string> split(std::string_view list) {
+  std::vector<std::string> out;
+  while (true) {
+    std::size_t comma = std::min(list.find(','), list.size());
+    out.emplace_back(list.substr(0, comma));
+    if (comma == list.size()) return out;
+    list.remove_prefix(comma + 1);
+  }
+}
+
+// Where a server is, as the url and the keys that override it say; both lists comma-separated.
+struct Target {
+  std::string hosts;
+  std::string ports;
+};
+
+Target target_of(const Server& server) {
+  Result<UrlParts> parts = parse_url(server.url);
+  auto from_url = [&](const char* name) -> std::string {
+    if (!parts) return "";
+    auto found = parts->find(name);
+    return found == parts->end() ? "" : found->second;
+  };
+  Target target;
+  target.hosts = server.host;
+  if (target.hosts.empty()) target.hosts = from_url("host");
+  if (target.hosts.empty()) target.hosts = from_url("hostaddr");
+  target.ports = server.port_set ? fmt::format("{}", server.port) : from_url("port");
+  return target;
+}
+
+class Validator {
+ public:
+  // `draft` must outlive this object.
+  explicit Validator(Draft& draft) : draft_(draft) {}
+
+  void run();
+
+ private:
+  struct Finding {
+    std::string path;
+    Place place;
+  };
+
+  // Where to report a check on `keys`, the one to blame first; empty where the check has to be
+  // left out: a key could not be read, or the database that `prefix` names inherits them all, so
+  // that it is the section's problem.
+  std::optional<Finding> concerns(const std::string& prefix,
+                                  std::initializer_list<const char*> keys) const;
+  void error(const std::string& prefix, std::initializer_list<const char*> keys,
+             std::string message);
+  void warn(const std::string& prefix, std::initializer_list<const char*> keys,
+            std::string message);
+
+  void check_listen();
+  void check_ports();
+  void check_admin();
+  void check_auth();
+  void check_drain();
+  void check_pool(const std::string& prefix, const Pool& pool);
+  void check_server(const std::string& prefix, const Server& server);
+  void check_hosts(const std::string& prefix, const Server& server);
+  void check_not_itself(const std::string& prefix, const Server& server);
+  void check_databases();
+  void check_has_server(std::size_t index);
+
+  Draft& draft_;
+};
+
+std::optional<Validator::Finding> Validator::concerns(
+    const std::string& prefix, std::initializer_list<const char*> keys) const {
+  std::optional<Finding> found;
+  for (const char* key : keys) {
+    std::string own = prefix + key;
+    bool own_given = draft_.is_given(own);
+    if (draft_.bad.contains(own_given ? own : key)) return std::nullopt;
+    if (own_given && !found) found = Finding{own, draft_.place_of(own)};
+  }
+  if (!found && prefix.empty()) found = Finding{*keys.begin(), Place{}};
+  return found;
+}
+
+void Validator::error(const std::string& prefix, std::initializer_list<const char*> keys,
+                      std::string message) {
+  if (std::optional<Finding> found = concerns(prefix, keys)) {
+    add_problem(draft_.problems, found->path, found->place, std::move(message));
+  }
+}
+
+void Validator::warn(const std::string& prefix, std::initializer_list<const char*> keys,
+                     std::string message) {
+  if (std::optional<Finding> found = concerns(prefix, keys)) {
+    add_problem(draft_.warnings, found->path, found->place, std::move(message));
+  }
+}
+
+void Validator::check_listen() {
+  const Listen& listen = draft_.config.listen;
+  if (!is_ip(listen.address)) {
+    error("", {"listen.address"},
+          fmt::format("{} is not an IP address, such as 127.0.0.1", quote(listen.address)));
+  }
+  if (!listen.unix_socket_dir.empty()) {
+    std::string socket = fmt::format("{}/.s.PGSQL.{}", listen.unix_socket_dir, listen.port);
+    if (listen.unix_socket_dir.front() != '/') {
+      error("", {"listen.unixSocketDir"}, "has to be an absolute path");
+    } else if (socket.size() >= sizeof(sockaddr_un{}.sun_path)) {
+      error("", {"listen.unixSocketDir"},
+            fmt::format("is too long: the socket's path may have {} bytes",
+                        sizeof(sockaddr_un{}.sun_path) - 1));
+    }
+  }
+  const Tls& tls = listen.tls;
+  if (tls.mode != TlsMode::Disable && tls.cert_file.empty()) {
+    error("", {"listen.tls.mode", "listen.tls.certFile"}, "needs `listen.tls.certFile`");
+  }
+  if (tls.mode != TlsMode::Disable && tls.key_file.empty()) {
+    error("", {"listen.tls.mode", "listen.tls.keyFile"}, "needs `listen.tls.keyFile`");
+  }
+  if (tls.mode == TlsMode::Disable && !tls.cert_file.empty()) {
+    warn("", {"listen.tls.certFile", "listen.tls.mode"},
+         "has no effect while `listen.tls.mode` is disable");
+  }
+  if (tls.mode == TlsMode::Disable && !tls.ca_file.empty()) {
+    warn("", {"listen.tls.caFile", "listen.tls.mode"},
+         "has no effect while `listen.tls.mode` is disable");
+  }
+}
+
+void Validator::check_ports() {
+  const Listen& listen = draft_.config.listen;
+  const Admin& admin = draft_.config.admin;
+  auto clash = [](std::uint16_t a, std::uint16_t b) { return a == b && a != 0; };
+  if (clash(admin.port, listen.port) && overlap(admin.address, listen.address)) {
+    error("", {"admin.port", "listen.port", "admin.address", "listen.address"},
+          fmt::format("is {}, which `listen.port` takes already", admin.port));
+  }
+  if (clash(admin.control_port, listen.port) && overlap(admin.control_address, listen.address)) {
+    error("", {"admin.controlPort", "listen.port", "admin.controlAddress", "listen.address"},
+          fmt::format("is {}, which `listen.port` takes already", admin.control_port));
+  }
+  if (clash(admin.control_port, admin.port) && overlap(admin.control_address, admin.address)) {
+    error("", {"admin.controlPort", "admin.port", "admin.controlAddress", "admin.address"},
+          fmt::format("is {}, which `admin.port` takes already", admin.control_port));
+  }
+  for (const char* key : {"listen.port", "admin.port", "admin.controlPort"}) {
+    if (std::get<std::int64_t>(find_key(key)->get(draft_.config)) == 0) {
+      warn("", {key}, "is 0: any free port is taken, another one at each start");
+    }
+  }
+}
+
+void Validator::check_admin() {
+  const Admin& admin = draft_.config.admin;
+  if (!is_ip(admin.address)) {
+    error("", {"admin.address"},
+          fmt::format("{} is not an IP address, such as 0.0.0.0", quote(admin.address)));
+  }
+  if (!is_loopback(admin.control_address)) {
+    error("", {"admin.controlAddress"},
+          fmt::format("{} is not a loopback address, such as 127.0.0.1; who can reach the control "
+                      "port can stop Carpool",
+                      quote(admin.control_address)));
+  }
+}
+
+void Validator::check_auth() {
+  const Auth& auth = draft_.config.auth;
+  const Listen& listen = draft_.config.listen;
+  bool reachable = is_ip(listen.address) && !is_loopback(listen.address);
+  if (auth.mode == AuthMode::Trust && reachable) {
+    error("", {"listen.address", "auth.mode"},
+          fmt::format("{} is not a loopback address, and `auth.mode: trust` would let everybody "
+                      "in; use 127.0.0.1, or passthrough or scram-sha-256",
+                      quote(listen.address)));
+  }
+  if (auth.mode == AuthMode::ScramSha256 && auth.users_file.empty()) {
+    error("", {"auth.mode", "auth.usersFile"}, "scram-sha-256 needs `auth.usersFile`");
+  }
+  if (auth.mode != AuthMode::ScramSha256 && !auth.users_file.empty()) {
+    warn("", {"auth.usersFile", "auth.mode"}, "has no effect unless `auth.mode` is scram-sha-256");
+  }
+  if (auth.mode == AuthMode::Passthrough && reachable && listen.tls.mode != TlsMode::Require) {
+    warn("", {"auth.mode", "listen.address", "listen.tls.mode"},
+         "passthrough on an address that is not loopback sends passwords in clear unless "
+         "`listen.tls.mode` is require");
+  }
+}
+
+void Validator::check_drain() {
+  const Drain& drain = draft_.config.drain;
+  if (drain.min_delay_us > drain.timeout_us) {
+    error("", {"drain.minDelay", "drain.timeout"},
+          fmt::format("`drain.minDelay` ({}) is longer than `drain.timeout` ({})",
+                      format_duration(drain.min_delay_us), format_duration(drain.timeout_us)));
+  }
+}
+
+void Validator::check_pool(const std::string& prefix, const Pool& pool) {
+  if (pool.min_idle > pool.size) {
+    error(
+        prefix, {"pool.minIdle", "pool.size"},
+        fmt::format("`pool.minIdle` ({}) is more than `pool.size` ({})", pool.min_idle, pool.size));
+  }
+  if (std::uint64_t{pool.size} + pool.overflow > kServersOfAPool_max) {
+    error(prefix, {"pool.overflow", "pool.size"},
+          fmt::format("`pool.size` and `pool.overflow` are {} together; at most {}",
+                      std::uint64_t{pool.size} + pool.overflow, kServersOfAPool_max));
+  }
+  if (pool.overflow > 0 && pool.overflow_after_us >= pool.acquire_timeout_us) {
+    warn(prefix, {"pool.overflowAfter", "pool.acquireTimeout", "pool.overflow"},
+         fmt::format("`pool.overflowAfter` ({}) is not before `pool.acquireTimeout` ({}): no "
+                     "client ever gets an overflow server",
+                     format_duration(pool.overflow_after_us),
+                     format_duration(pool.acquire_timeout_us)));
+  }
+  if (pool.max_lifetime_us > 0 && pool.idle_timeout_us > pool.max_lifetime_us) {
+    warn(prefix, {"pool.idleTimeout", "pool.maxLifetime"},
+         fmt::format(
+             "`pool.idleTimeout` ({}) is longer than `pool.maxLifetime` ({}), and never reached",
+             format_duration(pool.idle_timeout_us), format_duration(pool.max_lifetime_us)));
+  }
+  if (pool.mode == PoolMode::Session && pool.session_state != SessionState::Follow) {
+    warn(prefix, {"pool.sessionState", "pool.mode"},
+         "has no effect in session mode, where a client keeps its server");
+  }
+  if (pool.mode == PoolMode::Session && pool.reset_query.empty()) {
+    warn(prefix, {"pool.resetQuery", "pool.mode"},
+         "is empty: the next client inherits what the last one left behind");
+  }
+  if (pool.size > draft_.config.listen.clients_max) {
+    warn(prefix, {"pool.size", "listen.clientsMax"},
+         fmt::format("`pool.size` ({}) is more than `listen.clientsMax` ({}) can ever use",
+                     pool.size, draft_.config.listen.clients_max));
+  }
+}
+
+void Validator::check_hosts(const std::string& prefix, const Server& server) {
+  for (const std::string& host : split(server.host)) {
+    if (host.empty() || host.front() == '/' || host.front() == '@' || is_ip(host)) continue;
+    if (host.find("://") != std::string::npos) {
+      error(prefix, {"server.host"}, "is a URL; that belongs in `server.url`");
+    } else if (host.find(':') != std::string::npos) {
+      error(prefix, {"server.host"},
+            fmt::format("{} holds a `:`; the port belongs in `server.port`", quote(host)));
+    } else if (host.find_first_of(" /@") != std::string::npos) {
+      error(prefix, {"server.host"}, fmt::format("{} is not a host name", quote(host)));
+    }
+  }
+}
+
+void Validator::check_not_itself(const std::string& prefix, const Server& server) {
+  const Listen& listen = draft_.config.listen;
+  if (listen.port == 0) return;
+  Target target = target_of(server);
+  std::vector<std::string> hosts = split(target.hosts);
+  std::vector<std::string> ports = split(target.ports);
+  for (std::size_t i = 0; i < hosts.size(); i++) {
+    std::string port = ports.size() == 1 ? ports[0] : i < ports.size() ? ports[i] : "";
+    if (port.empty()) port = "5432";
+    if (port != fmt::format("{}", listen.port)) continue;
+    std::string host = hosts[i];
+    while (host.size() > 1 && host.back() == '/') host.pop_back();
+    bool local = host == "localhost" || is_loopback(host);
+    bool same = host == listen.address ||
+                (local && (is_loopback(listen.address) || is_wildcard(listen.address)));
+    std::string socket_dir = listen.unix_socket_dir;
+    while (socket_dir.size() > 1 && socket_dir.back() == '/') socket_dir.pop_back();
+    bool same_socket = !host.empty() && host == socket_dir;
+    if (!same && !same_socket) continue;
+    error(
+        prefix, {"server.port", "server.host", "server.url", "listen.port", "listen.address"},
+        fmt::format("the server at {} port {} is where Carpool itself listens", quote(host), port));
+    return;
+  }
+}
+
+void Validator::check_server(const std::string& prefix, const Server& server) {
+  if (!server.url.empty()) {
+    if (Result<UrlParts> parts = parse_url(server.url); !parts) {
+      error(prefix, {"server.url"}, parts.error().message);
+    }
+  }
+  check_hosts(prefix, server);
+  check_not_itself(prefix, server);
+  if (!server.password.empty() && !server.password_file.empty()) {
+    error(prefix, {"server.password", "server.passwordFile"},
+          "`server.passwordFile` is given too; only one of them can hold");
+  }
+  bool verifies = server.ssl_mode == "verify-ca" || server.ssl_mode == "verify-full";
+  if (verifies && server.ssl_root_cert.empty()) {
+    warn(prefix, {"server.sslMode", "server.sslRootCert"},
+         fmt::format("{} without `server.sslRootCert` looks for authorities in the home folder "
+                     "only",
+                     server.ssl_mode));
+  }
+  if (server.ssl_cert.empty() != server.ssl_key.empty()) {
+    bool cert = !server.ssl_cert.empty();
+    warn(prefix, {cert ? "server.sslCert" : "server.sslKey"},
+         fmt::format("has no effect without `{}`", cert ? "server.sslKey" : "server.sslCert"));
+  }
+}
+
+// A database that can be asked for needs a place to go.
+void Validator::check_has_server(std::size_t index) {
+  const Server& server = draft_.config.databases[index].server;
+  if (!server.url.empty() || !server.host.empty()) return;
+  std::string prefix = fmt::format("databases[{}].", index);
+  for (const char* key : {"server.url", "server.host"}) {
+    if (draft_.bad.contains(key) || draft_.bad.contains(prefix + key)) return;
+  }
+  const char* message =
+      "no server is named: set `server.url` or `server.host`, or DATABASE_URL or PGHOST in the "
+      "environment";
+  std::string entry = prefix.substr(0, prefix.size() - 1);
+  if (draft_.is_given(entry)) {
+    add_problem(draft_.problems, entry, draft_.place_of(entry), message);
+  } else {
+    add_problem(draft_.problems, "server", draft_.place_of("server"), message);
+  }
+}
+
+void Validator::check_databases() {
+  std::map<std::string, std::size_t> seen;
+  std::optional<std::size_t> any;
+  for (std::size_t i = 0; i < draft_.config.databases.size(); i++) {
+    const Database& database = draft_.config.databases[i];
+    std::string prefix = fmt::format("databases[{}].", i);
+    check_has_server(i);
+    check_pool(prefix, database.pool);
+    check_server(prefix, database.server);
+    std::string name_path = prefix + "name";
+    if (database.name.empty()) continue;
+    Place place = draft_.place_of(name_path);
+    if (database.name.size() > kDatabaseName_max) {
+      add_problem(draft_.problems, name_path, place,
+                  fmt::format("is longer than {} bytes", kDatabaseName_max));
+      continue;
+    }
+    auto [first, is_new] = seen.emplace(database.name, i);
+    if (!is_new) {
+      std::string before = fmt::format("databases[{}].name", first->second);
+      add_problem(draft_.problems, name_path, place,
+                  fmt::format("{} is named twice; the first is in line {}", quote(database.name),
+                              draft_.place_of(before).line));
+    } else if (any) {
+      add_problem(draft_.warnings, name_path, place,
+                  fmt::format("{} is never reached: databases[{}], \"*\", matches first",
+                              quote(database.name), *any));
+    } else if (database.name == "pgbouncer") {
+      add_problem(draft_.warnings, name_path, place,
+                  "is never reached: `pgbouncer` is the name of the console");
+    }
+    if (database.name == "*" && !any) any = i;
+  }
+}
+
+void Validator::run() {
+  check_listen();
+  check_ports();
+  check_admin();
+  check_auth();
+  check_server("", draft_.config.server);
+  check_pool("", draft_.config.pool);
+  check_databases();
+  check_drain();
+}
+
+}  // namespace
+
+void validate(Draft& draft) {
+  Validator(draft).run();
+}
+
+}  // namespace carpool::config
