@@ -1,0 +1,95 @@
+#include "pg/session_effect.h"
+
+#include <utility>
+
+#include "pg/sql_lexer.h"
+
+namespace carpool::pg {
+namespace {
+
+using Kind = SessionEffect::Kind;
+
+constexpr std::pair<Kind, std::string_view> kWords[] = {
+    {Kind::Set, "set"},
+    {Kind::SetLocal, "set_local"},
+    {Kind::SetUnknown, "set_unknown"},
+    {Kind::Reset, "reset"},
+    {Kind::ResetAll, "reset_all"},
+    {Kind::Listen, "listen"},
+    {Kind::Unlisten, "unlisten"},
+    {Kind::UnlistenAll, "unlisten_all"},
+    {Kind::SqlPrepare, "prepare"},
+    {Kind::SqlDeallocate, "deallocate"},
+    {Kind::DeallocateAll, "deallocate_all"},
+    {Kind::CreateTemp, "create_temp"},
+    {Kind::DropRelation, "drop"},
+    {Kind::DeclareHold, "declare_hold"},
+    {Kind::CloseCursor, "close"},
+    {Kind::CloseAllCursors, "close_all"},
+    {Kind::AdvisoryLock, "advisory_lock"},
+    {Kind::AdvisoryUnlock, "advisory_unlock"},
+    {Kind::AdvisoryUnlockAll, "advisory_unlock_all"},
+    {Kind::Load, "load"},
+    {Kind::DiscardAll, "discard_all"},
+    {Kind::DiscardTemp, "discard_temp"},
+    {Kind::DiscardPlans, "discard_plans"},
+    {Kind::DiscardSequences, "discard_sequences"},
+    {Kind::Begin, "begin"},
+    {Kind::Commit, "commit"},
+    {Kind::Rollback, "rollback"},
+    {Kind::Savepoint, "savepoint"},
+    {Kind::Release, "release"},
+    {Kind::RollbackTo, "rollback_to"},
+    {Kind::PrepareTransaction, "prepare_transaction"},
+};
+
+// Parameters whose flat text is a list of quoted names (GUC_LIST_QUOTE): 'a, b' is one name for
+// SET and two for set_config.
+constexpr std::string_view kListParameters[] = {"search_path",
+                                                "temp_tablespaces",
+                                                "session_preload_libraries",
+                                                "local_preload_libraries",
+                                                "shared_preload_libraries",
+                                                "unix_socket_directories"};
+
+bool is_list_parameter(std::string_view name) {
+  for (const std::string_view list : kListParameters) {
+    if (name == list) return true;
+  }
+  return false;
+}
+
+}  // namespace
+
+std::string_view to_string(Kind kind) {
+  for (const auto& [known, word] : kWords) {
+    if (known == kind) return word;
+  }
+  return "unknown";
+}
+
+std::string set_sql(std::string_view parameter, std::string_view value) {
+  if (is_list_parameter(parameter)) {
+    return "SELECT pg_catalog.set_config(" + quote_literal(parameter) + ", " +
+           quote_literal(value) + ", false)";
+  }
+  if (parameter == "role") return "SET ROLE " + quote_literal(value);
+  if (parameter == "session_authorization") {
+    return "SET SESSION AUTHORIZATION " + quote_literal(value);
+  }
+  return "SET " + quote_parameter(parameter) + " TO " + quote_literal(value);
+}
+
+std::string quote_parameter(std::string_view parameter) {
+  std::string out;
+  std::size_t at = 0;
+  while (true) {
+    const std::size_t dot = parameter.find('.', at);
+    out += quote_name(parameter.substr(at, dot - at));
+    if (dot == std::string_view::npos) return out;
+    out.push_back('.');
+    at = dot + 1;
+  }
+}
+
+}  // namespace carpool::pg

@@ -1,0 +1,71 @@
+// SessionEffect: one thing that a statement does to the session that runs it, as scan() finds it
+// and as session_state and session_pins follow it. A value; it does nothing itself.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+namespace carpool::pg {
+
+struct SessionEffect {
+  enum class Kind : std::uint8_t {
+    // Parameters. `name` is in lower case; "role" and "session_authorization" are parameters, too.
+    Set,         // `sql` is the statement that does the same on another server
+    SetLocal,    // ends with the transaction: SET LOCAL, SET TRANSACTION, set_config(.., .., true)
+    SetUnknown,  // something is set, but what is not in the text; `name` is empty where unknown too
+    Reset,
+    ResetAll,
+    // What lives on a server and cannot be replayed. `name` is the channel, statement, relation,
+    // cursor, or, for a lock, its key as "shared 1,2"; a lock whose key or count the text does not
+    // tell has an empty name.
+    Listen,
+    Unlisten,
+    UnlistenAll,
+    SqlPrepare,
+    SqlDeallocate,
+    DeallocateAll,
+    CreateTemp,
+    DropRelation,
+    DeclareHold,
+    CloseCursor,
+    CloseAllCursors,
+    AdvisoryLock,
+    AdvisoryUnlock,
+    AdvisoryUnlockAll,
+    Load,
+    DiscardAll,
+    DiscardTemp,
+    DiscardPlans,
+    DiscardSequences,
+    // Transactions. `name` is the savepoint; `and_chain` says that the next one begins at once.
+    Begin,
+    Commit,
+    Rollback,
+    Savepoint,
+    Release,
+    RollbackTo,
+    PrepareTransaction,
+  };
+
+  Kind kind;
+  std::uint32_t statement = 0;  // which statement of the text, from 0; empty ones do not count
+  std::string name;
+  std::string sql;                    // Set only
+  std::uint32_t value_parameter = 0;  // SetUnknown: set_config's value is $n of the Bind; 0: no
+  bool and_chain = false;             // Commit, Rollback
+
+  bool operator==(const SessionEffect&) const = default;
+};
+
+// The word for logs, metrics and the corpus of the tests, such as "set_local".
+std::string_view to_string(SessionEffect::Kind kind);
+
+// The statement that sets the parameter to this value; for set_config and ParameterStatus, whose
+// value is the flat text of a list where the parameter is one.
+std::string set_sql(std::string_view parameter, std::string_view value);
+
+// `parameter` as SET and RESET want it: each part between dots quoted.
+std::string quote_parameter(std::string_view parameter);
+
+}  // namespace carpool::pg

@@ -1,0 +1,45 @@
+// scan(): what one statement text does to the session that runs it. It runs once a text, when the
+// text is parsed, and never looks at the database; it never changes the text.
+//
+// The answer errs to one side only: an effect may be named that does not come true (the statement
+// fails, a condition is false), but of the kinds below none is missed, except for what hides:
+//   - behind a name: functions, procedures, triggers, views, and a prepared statement's EXECUTE
+//     (which is pinned from its PREPARE on);
+//   - in a text that is built at run time: EXECUTE in a DO block;
+//   - in names that are spelled with U&"" escapes;
+//   - in the session's memory of sequences and random numbers: currval, lastval, setval, setseed.
+// What a DO block says in so many words is found. A reported parameter (ParameterStatus) tells the
+// truth in any case; see session_state.h.
+//
+// Costs: linear in the text, and no allocation for a text without effects.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+#include <vector>
+
+#include "pg/session_effect.h"
+
+namespace carpool::pg {
+
+struct Scan {
+  std::vector<SessionEffect> effects;  // in the order of the text
+  std::uint32_t statements = 0;
+  bool multi_statement = false;
+  bool begins_transaction = false;
+  // A limit was met and effects are missing: treat the text as if it did everything.
+  bool too_complex = false;
+};
+
+struct ScanOptions {
+  bool standard_conforming_strings = true;
+};
+
+inline constexpr std::size_t kScanEffectsMax = 256;
+// The longest `sql` of a Set: a longer one becomes SetUnknown.
+inline constexpr std::size_t kSetSqlBytesMax = 8 * 1024;
+
+Scan scan(std::string_view sql, const ScanOptions& options = {});
+
+}  // namespace carpool::pg
