@@ -74,8 +74,8 @@ classic:
           - wait
           - --timeout
           - 60s
-          - --url
-          - http://127.0.0.1:9930
+          - --admin
+          - 127.0.0.1:9930
     livenessProbe:
       failureThreshold: 3
       httpGet:

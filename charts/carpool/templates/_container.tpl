@@ -102,7 +102,7 @@ container when postStart has returned; at the end everybody gets SIGTERM at once
 */}}
 {{- define "carpool.container" -}}
 {{- include "carpool.check" (dict "root" .) -}}
-{{- $wait := dict "exec" (dict "command" (list "/carpool" "wait" "--timeout" "60s" "--url" (printf "http://127.0.0.1:%s" (include "carpool.adminPort" .)))) -}}
+{{- $wait := dict "exec" (dict "command" (list "/carpool" "wait" "--timeout" "60s" "--admin" (printf "127.0.0.1:%s" (include "carpool.adminPort" .)))) -}}
 {{- with fromYaml (include "carpool.containerBody" .) -}}
 - {{- toYaml (set . "lifecycle" (dict "postStart" $wait)) | nindent 2 }}
 {{- end }}
