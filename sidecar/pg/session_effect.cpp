@@ -23,6 +23,7 @@ constexpr std::pair<Kind, std::string_view> kWords[] = {
     {Kind::DeallocateAll, "deallocate_all"},
     {Kind::CreateTemp, "create_temp"},
     {Kind::DropRelation, "drop"},
+    {Kind::RenameRelation, "rename"},
     {Kind::DeclareHold, "declare_hold"},
     {Kind::CloseCursor, "close"},
     {Kind::CloseAllCursors, "close_all"},

@@ -27,6 +27,7 @@ struct SessionEffect {
     DeallocateAll,
     CreateTemp,
     DropRelation,
+    RenameRelation,  // its old name
     DeclareHold,
     CloseCursor,
     CloseAllCursors,

@@ -74,6 +74,7 @@ class Scanner {
   void create();
   void declare();
   void drop();
+  void alter();
   void explain();
   void do_block();
   void transaction_end(Kind kind);
@@ -154,12 +155,7 @@ void Scanner::statement() {
   switch (token_.text[0] | 0x20) {
     case 'a':
       if (token_.is("abort")) return transaction_end(Kind::Rollback);
-      if (token_.is("alter")) {
-        advance();
-        if (token_.is("function") || token_.is("procedure") || token_.is("routine")) {
-          return skip_rest();
-        }
-      }
+      if (token_.is("alter")) return alter();
       break;
     case 'b':
       if (token_.is("begin")) {
@@ -469,8 +465,9 @@ void Scanner::create() {
   const bool materialized = accept("materialized");
   const bool table = token_.is("table");
   const bool routine = token_.is("function") || token_.is("procedure");
-  const bool named = table || routine || token_.is("view") || token_.is("sequence") ||
-                     token_.is("type") || token_.is("domain") || token_.is("aggregate");
+  const bool relation = table || token_.is("view") || token_.is("sequence");
+  const bool named =
+      relation || routine || token_.is("type") || token_.is("domain") || token_.is("aggregate");
   std::string name;
   if (named) {
     advance();
@@ -481,6 +478,8 @@ void Scanner::create() {
     }
     temp = temp || (is_temp_schema(token_) && peek().is('.'));
     name = take_qualified_name();
+    // Names of their own kind: DROP TABLE does not end them.
+    if (!relation) name.clear();
   }
   if (routine) {
     if (temp) emit(Kind::CreateTemp, std::move(name));
@@ -532,10 +531,28 @@ void Scanner::drop() {
   advance();
   if (accept("if")) accept("exists");
   while (is_name(token_)) {
-    emit(Kind::DropRelation, take_qualified_name());
+    // A relation of another schema is not the temporary one of that name.
+    const bool temp = !peek().is('.') || is_temp_schema(token_);
+    std::string name = take_qualified_name();
+    if (temp) emit(Kind::DropRelation, std::move(name));
     if (!token_.is(',')) break;
     advance();
   }
+}
+
+// What matters is RENAME, which takes a temporary relation's name from it.
+void Scanner::alter() {
+  advance();
+  if (token_.is("function") || token_.is("procedure") || token_.is("routine")) return;
+  if (token_.is("table") || token_.is("view") || token_.is("sequence")) {
+    advance();
+    if (accept("if")) accept("exists");
+    if (token_.is("only") && is_name(peek())) advance();
+    std::string name = take_qualified_name();
+    if (token_.is('*')) advance();
+    if (token_.is("rename")) emit(Kind::RenameRelation, std::move(name));
+  }
+  rest(true, false);
 }
 
 // EXPLAIN runs its statement only with ANALYZE.

@@ -1,0 +1,114 @@
+// SessionState: the parameters that a session has set, as an immutable value that equal sessions
+// share. It speaks of what differs from the session's own start only: a session that has set
+// nothing is a null pointer and costs no memory.
+//
+//   client's state  ----+
+//                       +--> replay(server_has, client_wants) --> [] | [text] | [text, text]
+//   server's state  ----+
+//
+// What it guarantees. Let a server and a client have states of one StateTable. When the server has
+// run the texts of replay(server_has, client_wants) without an error, each parameter that the
+// client's state names has the value that the client gave it, each other parameter has the value
+// that it had when the server's session began, and the server's state is the client's. Equal
+// states are equal pointers, so that nothing is compared or sent when nothing differs.
+//
+// What it does not:
+//   - a placeholder ("my.setting") that was set and reset reads '' and not NULL, as in PostgreSQL;
+//   - settings are replayed as the user that the server signed in as, before SET SESSION
+//     AUTHORIZATION and SET ROLE: a setting that only a role of the client's may make fails there,
+//     loudly, and the server's settings stay as they were (one text is one transaction);
+//   - what scan() cannot see (sql_scan.h) is followed for reported parameters alone.
+//
+// PostgreSQL manual: SET, RESET, "Setting Parameters", protocol chapter "Asynchronous Operations".
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+namespace carpool::pg {
+
+struct Parameter {
+  std::string name;  // in lower case
+  std::string sql;   // the statement that sets it
+
+  bool operator==(const Parameter&) const = default;
+};
+
+// What one session may keep; past it the session is not followed any more (session_follower.h).
+inline constexpr std::size_t kSessionParametersMax = 256;
+inline constexpr std::size_t kSessionBytesMax = 64 * 1024;
+
+// Sorted by name, no name twice, never empty. Made by a StateTable only.
+class SessionState {
+ public:
+  const std::vector<Parameter>& parameters() const { return parameters_; }
+  const std::string* find(std::string_view name) const;  // its statement, or null
+
+ private:
+  friend class StateTable;
+  explicit SessionState(std::vector<Parameter> parameters) : parameters_(std::move(parameters)) {}
+  std::vector<Parameter> parameters_;
+};
+
+// Null: the session has set nothing.
+using StatePtr = std::shared_ptr<const SessionState>;
+
+// Owns no state, but knows each that is alive, so that an equal one is found and not made again.
+// Must outlive every StatePtr that it gave.
+class StateTable {
+ public:
+  StateTable() = default;
+  StateTable(const StateTable&) = delete;
+  StateTable& operator=(const StateTable&) = delete;
+  ~StateTable();
+
+  // The parameters in any order; of a name that comes twice the last counts.
+  StatePtr make(std::vector<Parameter> parameters);
+  StatePtr with(const StatePtr& state, std::string_view name, std::string_view sql);
+  StatePtr without(const StatePtr& state, std::string_view name);
+
+  std::size_t size() const { return states_.size(); }
+
+ private:
+  StatePtr intern(std::vector<Parameter> sorted);
+  std::unordered_multimap<std::size_t, std::weak_ptr<const SessionState>> states_;
+};
+
+// Whether a session may keep so much.
+bool within_limits(const StatePtr& state);
+
+// What takes a server from one state to the other: none, one or (where client_encoding changes and
+// a value is not ASCII) two texts. Each is a simple Query of its own; all can be sent at once, and
+// each is answered by a ReadyForQuery.
+std::vector<std::string> replay(const StatePtr& server_has, const StatePtr& client_wants);
+
+// What a startup packet sets.
+struct StartupSettings {
+  std::vector<Parameter> parameters;
+  // `options` holds a switch that is no setting and cannot be replayed: such a client needs a
+  // server that was opened with the same options.
+  bool replayable = true;
+};
+
+// From a startup packet's options, which are taken apart as PostgreSQL does (-c name=value,
+// --name=value), and its other parameters, which override them. The names that are no settings
+// (user, database, replication, options, _pq_.*) are passed over.
+StartupSettings startup_settings(
+    std::string_view options, const std::vector<std::pair<std::string, std::string>>& parameters);
+
+// The reported parameters of a server and their values when its session began.
+class ReportedValues {
+ public:
+  void set(std::string_view name, std::string_view value);
+  const std::string* find(std::string_view name) const;  // in any case; null: not reported
+
+ private:
+  std::vector<std::pair<std::string, std::string>> values_;  // names in lower case
+};
+
+}  // namespace carpool::pg

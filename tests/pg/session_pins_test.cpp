@@ -1,0 +1,226 @@
+#include "pg/session_pins.h"
+
+#include <gtest/gtest.h>
+
+#include "pg/sql_scan.h"
+
+namespace carpool::pg {
+namespace {
+
+class SessionPinsTest : public testing::Test {
+ protected:
+  void run(std::string_view sql, char status = 'I') {
+    for (const SessionEffect& effect : scan(sql).effects) pins_.apply(effect, reported_);
+    pins_.on_ready(status);
+  }
+  // A text of one statement that fails.
+  void run_failing(std::string_view sql, char status = 'I') {
+    pins_.apply_failed(scan(sql).effects);
+    pins_.on_error();
+    pins_.on_ready(status);
+  }
+  // The cause and the name of what pins, or nothing.
+  std::string pinned() const {
+    if (!pins_.any()) return "";
+    const std::string cause(to_string(pins_.cause()));
+    return pins_.what().empty() ? cause : cause + " " + std::string(pins_.what());
+  }
+
+  SessionPins pins_;
+  ReportedValues reported_;
+};
+
+TEST_F(SessionPinsTest, HoldsNothingForWhatCanBeReplayed) {
+  run("SET a TO 1; BEGIN; SELECT 1; SET LOCAL b TO 1; COMMIT; RESET a; DISCARD PLANS");
+  EXPECT_EQ(pinned(), "");
+}
+
+TEST_F(SessionPinsTest, LastsFromListenToItsUnlisten) {
+  run("LISTEN a");
+  run("LISTEN b");
+  EXPECT_EQ(pinned(), "listen a");
+  run("UNLISTEN a");
+  EXPECT_EQ(pinned(), "listen b");
+  run("UNLISTEN c");
+  EXPECT_EQ(pinned(), "listen b");
+  run("LISTEN a; UNLISTEN *");
+  EXPECT_EQ(pinned(), "");
+}
+
+TEST_F(SessionPinsTest, LastsFromPrepareToItsDeallocate) {
+  run("PREPARE s AS SELECT 1");
+  EXPECT_EQ(pinned(), "prepare s");
+  run("DEALLOCATE s");
+  EXPECT_EQ(pinned(), "");
+  run("PREPARE s AS SELECT 1; PREPARE t AS SELECT 1; DEALLOCATE ALL");
+  EXPECT_EQ(pinned(), "");
+}
+
+TEST_F(SessionPinsTest, KeepsAPreparedStatementOverARollback) {
+  run("BEGIN; PREPARE s AS SELECT 1", 'T');
+  run("ROLLBACK");
+  EXPECT_EQ(pinned(), "prepare s");
+}
+
+TEST_F(SessionPinsTest, LastsFromATemporaryTableToItsDrop) {
+  run("CREATE TEMP TABLE t (a int)");
+  EXPECT_EQ(pinned(), "temp t");
+  run("DROP TABLE public.t");
+  EXPECT_EQ(pinned(), "temp t");
+  run("DROP TABLE pg_temp.t");
+  EXPECT_EQ(pinned(), "");
+  run("CREATE TEMP TABLE t (a int); DISCARD TEMP");
+  EXPECT_EQ(pinned(), "");
+}
+
+TEST_F(SessionPinsTest, DoesNotTakeTheDropOfAnotherTableForThatOfARenamedOne) {
+  run("CREATE TEMP TABLE t (a int); ALTER TABLE t RENAME TO u; DROP TABLE t");
+  EXPECT_EQ(pinned(), "temp");
+}
+
+TEST_F(SessionPinsTest, DoesNotTakeATemporaryFunctionForATable) {
+  run("CREATE FUNCTION pg_temp.t() RETURNS int LANGUAGE sql AS 'SELECT 1'; DROP TABLE t");
+  EXPECT_EQ(pinned(), "temp");
+}
+
+TEST_F(SessionPinsTest, ForgetsWhatARollbackTakesBack) {
+  run("BEGIN; LISTEN a; CREATE TEMP TABLE t (a int); DECLARE c CURSOR WITH HOLD FOR SELECT 1", 'T');
+  EXPECT_EQ(pinned(), "listen a");
+  run("ROLLBACK");
+  EXPECT_EQ(pinned(), "");
+}
+
+TEST_F(SessionPinsTest, KeepsWhatARollbackBringsBack) {
+  run("LISTEN a; CREATE TEMP TABLE t (a int)");
+  run("BEGIN; UNLISTEN *; DROP TABLE t", 'T');
+  EXPECT_EQ(pinned(), "listen a");
+  run("ROLLBACK");
+  EXPECT_EQ(pinned(), "listen a");
+  run("BEGIN; UNLISTEN *; DROP TABLE t", 'T');
+  run("COMMIT");
+  EXPECT_EQ(pinned(), "");
+}
+
+TEST_F(SessionPinsTest, KeepsWhatWasDroppedAfterASavepointThatWasRolledBackTo) {
+  run("CREATE TEMP TABLE t (a int)");
+  run("BEGIN; SAVEPOINT s; DROP TABLE t; ROLLBACK TO s; COMMIT");
+  EXPECT_EQ(pinned(), "temp t");
+}
+
+TEST_F(SessionPinsTest, KeepsATableThatWasDroppedAndMadeAnewInOneTransaction) {
+  run("CREATE TEMP TABLE t (a int)");
+  run("BEGIN; DROP TABLE t; CREATE TEMP TABLE t (b int); COMMIT");
+  EXPECT_EQ(pinned(), "temp t");
+}
+
+TEST_F(SessionPinsTest, TakesCommitOfAFailedTransactionForARollback) {
+  run("BEGIN; LISTEN a", 'T');
+  run_failing("SELECT 1/0", 'E');
+  run("COMMIT");
+  EXPECT_EQ(pinned(), "");
+}
+
+TEST_F(SessionPinsTest, ForgetsWhatAFailedQueryOfSeveralStatementsDid) {
+  for (const SessionEffect& effect : scan("LISTEN a; SELECT 1/0").effects) {
+    pins_.apply(effect, reported_);
+  }
+  pins_.on_error();
+  pins_.on_ready('I');
+  EXPECT_EQ(pinned(), "");
+}
+
+TEST_F(SessionPinsTest, LastsFromACursorWithHoldToItsClose) {
+  run("BEGIN; DECLARE c CURSOR WITH HOLD FOR SELECT 1; COMMIT");
+  EXPECT_EQ(pinned(), "hold_cursor c");
+  run("CLOSE c");
+  EXPECT_EQ(pinned(), "");
+  run("DECLARE c CURSOR WITH HOLD FOR SELECT 1; CLOSE ALL");
+  EXPECT_EQ(pinned(), "");
+}
+
+TEST_F(SessionPinsTest, CountsTheLocksOfOneKey) {
+  run("SELECT pg_advisory_lock(1)");
+  run("SELECT pg_advisory_lock(1)");
+  run("SELECT pg_advisory_unlock(1)");
+  EXPECT_EQ(pinned(), "advisory_lock 1");
+  run("SELECT pg_advisory_unlock(1)");
+  EXPECT_EQ(pinned(), "");
+}
+
+TEST_F(SessionPinsTest, TellsLocksOfDifferentKeysApart) {
+  run("SELECT pg_advisory_lock(1)");
+  run("SELECT pg_advisory_unlock(2); SELECT pg_advisory_unlock_shared(1)");
+  run("SELECT pg_advisory_unlock(1, 1); SELECT pg_advisory_unlock($1)");
+  EXPECT_EQ(pinned(), "advisory_lock 1");
+}
+
+TEST_F(SessionPinsTest, KeepsALockOverARollback) {
+  run("BEGIN; SELECT pg_advisory_lock(1)", 'T');
+  run("ROLLBACK");
+  EXPECT_EQ(pinned(), "advisory_lock 1");
+}
+
+TEST_F(SessionPinsTest, KeepsALockWhoseKeyIsNotInTheTextUntilAllAreGivenBack) {
+  run("SELECT pg_advisory_lock(hashtext('x'))");
+  run("SELECT pg_advisory_unlock(hashtext('x'))");
+  EXPECT_EQ(pinned(), "advisory_lock");
+  run("SELECT pg_advisory_unlock_all()");
+  EXPECT_EQ(pinned(), "");
+}
+
+TEST_F(SessionPinsTest, KeepsTheLocksThatAFailedStatementMayHaveTaken) {
+  run_failing("SELECT pg_advisory_lock(1)");  // its only lock is what failed
+  EXPECT_EQ(pinned(), "");
+  run_failing("SELECT pg_advisory_lock(1), pg_advisory_lock(2)");
+  EXPECT_EQ(pinned(), "advisory_lock 1");
+  run("SELECT pg_advisory_unlock_all()");
+  run_failing("SELECT pg_advisory_lock(id) FROM t");
+  EXPECT_EQ(pinned(), "advisory_lock");
+}
+
+TEST_F(SessionPinsTest, EndsWithDiscardAllButForALibrary) {
+  run("LISTEN a; PREPARE s AS SELECT 1; SELECT pg_advisory_lock(1); CREATE TEMP TABLE t (a int)");
+  run("DISCARD ALL");
+  EXPECT_EQ(pinned(), "");
+  run("LISTEN a; LOAD 'auto_explain'");
+  run("DISCARD ALL");
+  EXPECT_EQ(pinned(), "load");
+  pins_.clear();
+  EXPECT_EQ(pinned(), "");
+}
+
+TEST_F(SessionPinsTest, HoldsASettingThatTheTextDoesNotTell) {
+  run("SELECT set_config('my.a', $1, false)");
+  EXPECT_EQ(pinned(), "unknown_setting my.a");
+  run("SET my.a TO 1");
+  EXPECT_EQ(pinned(), "");
+  run("SELECT set_config($1, $2, false); SET my.a TO 1");
+  EXPECT_EQ(pinned(), "unknown_setting");
+  run("RESET ALL");
+  EXPECT_EQ(pinned(), "");
+}
+
+TEST_F(SessionPinsTest, LetsTheServerTellASettingThatItReports) {
+  reported_.set("application_name", "");
+  run("SELECT set_config('application_name', $1, false)");
+  EXPECT_EQ(pinned(), "");
+}
+
+TEST_F(SessionPinsTest, HoldsWhatTheScannerCouldNotRead) {
+  pins_.apply_too_complex();
+  pins_.on_ready('I');
+  EXPECT_EQ(pinned(), "too_complex");
+  run("DISCARD ALL");
+  EXPECT_EQ(pinned(), "");
+}
+
+TEST_F(SessionPinsTest, StaysPinnedWhenThereIsTooMuchToTellApart) {
+  for (std::size_t i = 0; i < kPinsMax + 10; ++i) run("LISTEN c" + std::to_string(i));
+  run("UNLISTEN *");
+  EXPECT_EQ(pinned(), "too_complex");
+  run("DISCARD ALL");
+  EXPECT_EQ(pinned(), "");
+}
+
+}  // namespace
+}  // namespace carpool::pg
