@@ -1,6 +1,5 @@
 #include "net/listener.h"
 
-#include <arpa/inet.h>
 #include <fmt/format.h>
 #include <netdb.h>
 #include <netinet/in.h>
@@ -21,21 +20,6 @@ constexpr int kBacklog = 4096;
 
 Error os_error(const std::string& what) {
   return Error{what + ": " + std::strerror(errno)};
-}
-
-std::string describe(const sockaddr_storage& address) {
-  char text[INET6_ADDRSTRLEN] = "";
-  if (address.ss_family == AF_INET) {
-    const auto& in = reinterpret_cast<const sockaddr_in&>(address);
-    inet_ntop(AF_INET, &in.sin_addr, text, sizeof text);
-    return fmt::format("{}:{}", text, ntohs(in.sin_port));
-  }
-  if (address.ss_family == AF_INET6) {
-    const auto& in6 = reinterpret_cast<const sockaddr_in6&>(address);
-    inet_ntop(AF_INET6, &in6.sin6_addr, text, sizeof text);
-    return fmt::format("[{}]:{}", text, ntohs(in6.sin6_port));
-  }
-  return "unix";
 }
 
 std::uint16_t bound_port(int fd) {
@@ -139,7 +123,7 @@ void Listener::accept_some() {
       setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
       setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
     }
-    handler_.on_connection(fd, describe(address));
+    handler_.on_connection(fd);
   }
 }
 

@@ -20,9 +20,8 @@ class Listener {
   static constexpr Micros kRetry_us = 100 * kMicrosPerMilli;
 
   struct Handler {
-    // Owns `fd` from now on: non-blocking, close-on-exec, TCP_NODELAY set. `peer` is for people:
-    // "127.0.0.1:5000" or "unix".
-    std::function<void(int fd, std::string peer)> on_connection;
+    // Owns `fd` from now on: non-blocking, close-on-exec, TCP_NODELAY set.
+    std::function<void(int fd)> on_connection;
     // Accepting stopped (true), or goes on (false), for want of descriptors or memory.
     std::function<void(bool stopped, const std::string& why)> on_exhausted;
   };

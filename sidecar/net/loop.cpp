@@ -18,6 +18,9 @@ Loop::Loop() : read_buffer_(new std::uint8_t[kReadSize]) {
           static_cast<Loop*>(handle->data)->run_posted();
         }) == 0);
   wake_.data = this;
+  // These two do not keep run() from ending.
+  uv_unref(reinterpret_cast<uv_handle_t*>(&prepare_));
+  uv_unref(reinterpret_cast<uv_handle_t*>(&wake_));
 }
 
 Loop::~Loop() {
@@ -30,6 +33,10 @@ Loop::~Loop() {
 
 void Loop::run() {
   uv_run(&loop_, UV_RUN_DEFAULT);
+}
+
+void Loop::run_once() {
+  uv_run(&loop_, UV_RUN_ONCE);
 }
 
 void Loop::stop() {

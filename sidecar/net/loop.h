@@ -39,6 +39,8 @@ class Loop {
   // Runs until stop(), then until every handle is closed.
   void run();
   void stop();
+  // One turn, for those who wait for their handles to close.
+  void run_once();
 
   // The time at which this turn of the loop began to handle events: one reading of the clock a
   // turn serves all of them.

@@ -7,6 +7,7 @@
 #include <cerrno>
 
 #include "base/check.h"
+#include "net/address.h"
 
 namespace carpool::net {
 
@@ -151,8 +152,11 @@ void Stream::resume_reading() {
   watch();
 }
 
-void Stream::shutdown_write() {
-  if (open_) ::shutdown(fd_, SHUT_WR);
+std::string Stream::peer() const {
+  sockaddr_storage address{};
+  socklen_t length = sizeof address;
+  if (!open_ || getpeername(fd_, reinterpret_cast<sockaddr*>(&address), &length) != 0) return "";
+  return describe(address);
 }
 
 void Stream::close() {

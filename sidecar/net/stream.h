@@ -14,6 +14,7 @@
 
 #include <cstdint>
 #include <span>
+#include <string>
 
 #include "base/buffer.h"
 #include "net/loop.h"
@@ -68,8 +69,8 @@ class Stream {
   bool reading_paused() const { return paused_; }
 
   void close();
-  // Half-closes: the peer sees the end, but its last words still arrive.
-  void shutdown_write();
+  // Who is at the other end, for people: "127.0.0.1:5000", or "unix".
+  std::string peer() const;
 
  private:
   void watch();

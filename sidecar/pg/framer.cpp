@@ -29,16 +29,15 @@ std::uint32_t Framer::needed(char type, std::uint32_t total) const {
   }
 }
 
-Frame Framer::next(ByteSpan in) {
+Frame Framer::next(ByteSpan in) const {
   Frame frame;
   if (body_left_ > 0) {
     if (in.empty()) return frame;
     const std::size_t n = std::min<std::size_t>(in.size(), body_left_);
-    body_left_ -= static_cast<std::uint32_t>(n);
     frame.kind = Frame::Kind::Body;
     frame.type = type_;
     frame.bytes = in.first(n);
-    frame.last = body_left_ == 0;
+    frame.last = n == body_left_;
     return frame;
   }
   if (in.size() < kHeaderSize) return frame;
@@ -58,9 +57,17 @@ Frame Framer::next(ByteSpan in) {
   if (in.size() < needed(frame.type, frame.total)) return frame;
   frame.kind = Frame::Kind::Head;
   frame.bytes = in;
-  type_ = frame.type;
-  body_left_ = frame.total - static_cast<std::uint32_t>(in.size());
   return frame;
+}
+
+void Framer::take(const Frame& frame) {
+  const std::uint32_t n = static_cast<std::uint32_t>(frame.bytes.size());
+  if (frame.kind == Frame::Kind::Body) {
+    body_left_ -= n;
+  } else if (frame.kind == Frame::Kind::Head) {
+    type_ = frame.type;
+    body_left_ = frame.total - n;
+  }
 }
 
 }  // namespace carpool::pg

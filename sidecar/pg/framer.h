@@ -6,8 +6,9 @@
 // Small messages are given Whole. A message that may be large is given as a Head, as soon as there
 // is enough to see the fields that Carpool reads, and then Body pieces as they come, so that no
 // payload is ever held whole. A message whose text must be read (Query, Parse) is held whole up to
-// kTextMax. Invariant: body_left_ > 0 exactly while a Head's message is unfinished, and every byte
-// shown is given out exactly once, in order.
+// kTextMax. next() only looks and take() moves on, so that a message may be left for later.
+// Invariant: body_left_ > 0 exactly while a Head's message is unfinished, and every byte taken was
+// given out exactly once, in order.
 //
 // Source: PostgreSQL manual, chapter "Frontend/Backend Protocol", "Message Formats".
 #pragma once
@@ -50,9 +51,10 @@ class Framer {
 
   explicit Framer(Side side) : side_(side) {}
 
-  // What stands at the front of `in`. The caller drops frame.bytes.size() bytes before the next
-  // call, and after NeedMore calls again with more bytes behind the same ones.
-  Frame next(ByteSpan in);
+  // What stands at the front of `in`. After NeedMore, ask again with more bytes behind the same.
+  Frame next(ByteSpan in) const;
+  // The caller has dealt with `frame`, which next() gave last, and drops frame.bytes.size() bytes.
+  void take(const Frame& frame);
 
   // Whether it stands between two messages.
   bool at_boundary() const { return body_left_ == 0; }

@@ -1,0 +1,21 @@
+// App: the composition root of `carpool run`. It builds the parts in order, wires them, applies
+// configurations, drains on SIGTERM and takes everything down again; nothing else wires parts
+// together.
+//
+//   watch the directory -> read the configuration -> listen -> admin -> run -> drain -> exit code
+#pragma once
+
+#include <string>
+
+namespace carpool {
+
+struct AppOptions {
+  std::string config_file;         // empty: the environment is enough
+  bool config_file_given = false;  // by name: then it must be there
+  std::string version;
+};
+
+// Runs until it is told to end. 0 clean, 1 failed, 3 transactions were cut, 78 bad configuration.
+int run_app(const AppOptions& options);
+
+}  // namespace carpool

@@ -1,0 +1,92 @@
+#include "pg/query_text.h"
+
+#include <cctype>
+
+namespace carpool::pg {
+namespace {
+
+bool is_word(char c) {
+  return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '_' || c == '$' ||
+         static_cast<unsigned char>(c) >= 0x80;
+}
+
+// The end of the literal that begins at `i` with a quote: behind its closing one, or the end.
+std::size_t skip_string(std::string_view sql, std::size_t i, bool backslashes) {
+  for (++i; i < sql.size(); ++i) {
+    if (backslashes && sql[i] == '\\') {
+      ++i;
+    } else if (sql[i] == '\'') {
+      if (i + 1 < sql.size() && sql[i + 1] == '\'') {
+        ++i;
+      } else {
+        return i + 1;
+      }
+    }
+  }
+  return sql.size();
+}
+
+// The end of a dollar-quoted text at `i`, or `i` where there is none.
+std::size_t skip_dollar(std::string_view sql, std::size_t i) {
+  std::size_t tag = i + 1;
+  while (tag < sql.size() && is_word(sql[tag]) && sql[tag] != '$') ++tag;
+  if (tag >= sql.size() || sql[tag] != '$') return i;
+  if (tag > i + 1 && std::isdigit(static_cast<unsigned char>(sql[i + 1])) != 0) return i;
+  const std::string_view quote = sql.substr(i, tag + 1 - i);
+  const std::size_t end = sql.find(quote, tag + 1);
+  return end == std::string_view::npos ? sql.size() : end + quote.size();
+}
+
+}  // namespace
+
+std::string one_line(std::string_view sql) {
+  std::string out;
+  bool blank = false;
+  for (const char c : sql.substr(0, sql.find('\0'))) {
+    if (static_cast<unsigned char>(c) <= ' ' || c == 0x7f) {
+      blank = !out.empty();
+      continue;
+    }
+    if (blank) out += ' ';
+    blank = false;
+    out += c;
+  }
+  return out;
+}
+
+std::string masked(std::string_view sql) {
+  sql = sql.substr(0, sql.find('\0'));
+  std::string out;
+  for (std::size_t i = 0; i < sql.size();) {
+    const char c = sql[i];
+    const bool in_word = i > 0 && is_word(sql[i - 1]);
+    if (c == '\'') {
+      // E'...' has backslash escapes; others are masked as if they had, which at worst hides more.
+      i = skip_string(sql, i, in_word);
+      out += '?';
+    } else if (c == '$' && !in_word && skip_dollar(sql, i) != i) {
+      i = skip_dollar(sql, i);
+      out += '?';
+    } else if (std::isdigit(static_cast<unsigned char>(c)) != 0 && !in_word) {
+      while (i < sql.size() && (is_word(sql[i]) || sql[i] == '.')) ++i;
+      out += '?';
+    } else if (c == '"') {
+      const std::size_t end = sql.find('"', i + 1);
+      const std::size_t stop = end == std::string_view::npos ? sql.size() : end + 1;
+      out += sql.substr(i, stop - i);
+      i = stop;
+    } else if (c == '-' && i + 1 < sql.size() && sql[i + 1] == '-') {
+      const std::size_t end = sql.find('\n', i);
+      i = end == std::string_view::npos ? sql.size() : end;
+    } else if (c == '/' && i + 1 < sql.size() && sql[i + 1] == '*') {
+      const std::size_t end = sql.find("*/", i + 2);
+      i = end == std::string_view::npos ? sql.size() : end + 2;
+    } else {
+      out += c;
+      ++i;
+    }
+  }
+  return one_line(out);
+}
+
+}  // namespace carpool::pg

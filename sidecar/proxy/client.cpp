@@ -1,0 +1,477 @@
+#include "proxy/client.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include "base/check.h"
+#include "pg/error_response.h"
+#include "pg/messages.h"
+#include "proxy/log.h"
+#include "proxy/proxy.h"
+#include "proxy/server.h"
+
+namespace carpool::proxy {
+namespace {
+
+using pool::ClientState;
+using pool::RejectReason;
+
+constexpr unsigned bit(ClientState state) {
+  return 1u << static_cast<unsigned>(state);
+}
+
+// The table of edges in client.h.
+constexpr std::array<unsigned, pool::kClientStates> kEdges = {
+    bit(ClientState::Authenticating) | bit(ClientState::Closing),
+    bit(ClientState::Idle) | bit(ClientState::Closing),
+    bit(ClientState::Waiting) | bit(ClientState::Attached) | bit(ClientState::Closing),
+    bit(ClientState::Attached) | bit(ClientState::Idle) | bit(ClientState::Closing),
+    bit(ClientState::Idle) | bit(ClientState::Closing),
+    0,
+};
+
+bool is_request(char type) {
+  switch (type) {
+    case 'Q':
+    case 'P':
+    case 'B':
+    case 'D':
+    case 'E':
+    case 'C':
+    case 'S':
+    case 'H':
+    case 'F':
+    case 'd':
+    case 'c':
+    case 'f':
+      return true;
+    default:
+      return false;
+  }
+}
+
+}  // namespace
+
+Client::Client(Proxy& proxy, std::uint32_t id, std::uint32_t secret)
+    : proxy_(proxy), since_us_(proxy.loop().now_us()), id_(id), secret_(secret) {}
+
+bool Client::start(int fd) {
+  if (!stream_.open(proxy_.loop(), fd, true, this)) return false;
+  proxy_.startup_clients().push_back(*this);
+  return true;
+}
+
+void Client::set_state(ClientState state) {
+  CHECK(kEdges[static_cast<std::size_t>(state_)] & bit(state));
+  LivePool::ClientList& from = pool_ == nullptr || state_ == ClientState::Startup
+                                   ? proxy_.startup_clients()
+                                   : pool_->clients(state_);
+  if (in_a_list()) from.remove(*this);
+  state_ = state;
+  since_us_ = proxy_.loop().now_us();
+  if (pool_ != nullptr) pool_->clients(state).push_back(*this);
+}
+
+// ---- reading
+
+void Client::on_readable() {
+  // TLS may have more than one read's worth, of which the kernel knows nothing; a bound, so that
+  // one client cannot keep the loop.
+  bool again = true;
+  for (int i = 0; again && i < 16; ++i) {
+    read_once(&again);
+    again = again && stream_.must_read_again() && !stream_.reading_paused();
+  }
+  if (again) {
+    stream_.pause_reading();
+    stream_.resume_reading();
+  }
+}
+
+void Client::read_once(bool* again) {
+  *again = false;
+  if (state_ == ClientState::Closing) return;
+  const std::span<std::uint8_t> shared = proxy_.loop().read_buffer();
+  const bool must_wait = state_ == ClientState::Waiting || state_ == ClientState::Authenticating ||
+                         stream_.queued() > kQueuedMax;
+  if (must_wait) {
+    // Nothing can be taken now. A read all the same finds out whether the client is still there.
+    const ssize_t n = stream_.read(shared.first(kEarlyMax));
+    if (n == net::Stream::kAgain) return;
+    if (n == net::Stream::kEnd) return close();
+    keep(ByteSpan(shared.data(), static_cast<std::size_t>(n)));
+    stream_.pause_reading();
+    return;
+  }
+  const std::size_t before = pending_.size();
+  if (before > pg::Framer::kHeadSize) {
+    // The text of a long statement gathers where it is.
+    std::uint8_t* room = pending_.reserve(static_cast<std::uint32_t>(shared.size() / 2));
+    const ssize_t n = stream_.read({room, pending_.room()});
+    pending_.add(n > 0 ? static_cast<std::uint32_t>(n) : 0);
+    if (n == net::Stream::kEnd) return close();
+    if (n == net::Stream::kAgain) return;
+    process_pending();
+    *again = state_ != ClientState::Closing;
+    return;
+  }
+  // What was left goes in front of what comes, so that a message is always in one piece.
+  const ssize_t n = stream_.read(shared.subspan(before));
+  if (n == net::Stream::kEnd) return close();
+  if (n == net::Stream::kAgain) return;
+  if (before > 0) {
+    std::memcpy(shared.data(), pending_.bytes().data(), before);
+    pending_.clear();
+  }
+  const ByteSpan in(shared.data(), before + static_cast<std::size_t>(n));
+  const std::size_t taken = process(in);
+  if (state_ == ClientState::Closing) return;
+  if (taken < in.size()) keep(in.subspan(taken));
+  *again = true;
+}
+
+void Client::keep(ByteSpan bytes) {
+  pending_.append(bytes);
+}
+
+void Client::process_pending() {
+  if (pending_.empty() || state_ == ClientState::Closing) return;
+  const std::size_t taken = process(pending_.bytes());
+  if (state_ != ClientState::Closing) pending_.consume(static_cast<std::uint32_t>(taken));
+}
+
+std::size_t Client::process(ByteSpan in) {
+  switch (state_) {
+    case ClientState::Startup:
+      return process_startup(in);
+    case ClientState::Idle:
+    case ClientState::Attached:
+      return process_requests(in);
+    default:
+      return 0;
+  }
+}
+
+// ---- signing in
+
+std::size_t Client::process_startup(ByteSpan in) {
+  std::size_t taken = 0;
+  while (state_ == ClientState::Startup) {
+    pg::Startup startup = pg::parse_startup(in.subspan(taken));
+    taken += startup.size;
+    switch (startup.kind) {
+      case pg::Startup::Kind::NeedMore:
+        return taken;
+      case pg::Startup::Kind::SslRequest:
+      case pg::Startup::Kind::GssRequest:
+        stream_.write(as_bytes("N"));
+        break;
+      case pg::Startup::Kind::Cancel:
+        proxy_.cancel_request(startup.cancel_pid, load_u32(startup.cancel_secret.data()));
+        close();
+        return taken;
+      case pg::Startup::Kind::DirectTls:
+        reject(RejectReason::ProtocolError, "08P01",
+               "these are TLS bytes, and listen.tls.mode is disable here");
+        return in.size();
+      case pg::Startup::Kind::Bad:
+        reject(RejectReason::ProtocolError, "08P01", startup.problem);
+        return in.size();
+      case pg::Startup::Kind::Message:
+        on_startup_message(startup);
+        break;
+    }
+  }
+  // What came behind the startup packet waits in pending_ until the client is signed in.
+  if (state_ == ClientState::Idle) taken += process_requests(in.subspan(taken));
+  return taken;
+}
+
+void Client::on_startup_message(pg::Startup& startup) {
+  if (proxy_.too_many_clients()) {
+    return reject(RejectReason::ClientsMax, "53300",
+                  fmt::format("too many clients: listen.clientsMax is {}",
+                              proxy_.config().listen.clients_max));
+  }
+  if (proxy_.ending_clients()) {
+    return reject(RejectReason::Draining, "57P01", "Carpool is shutting down");
+  }
+  if (!startup.replication.empty() && startup.replication != "false" &&
+      startup.replication != "off" && startup.replication != "0" && startup.replication != "no") {
+    return reject(RejectReason::ProtocolError, "0A000",
+                  "replication connections are not pooled: connect to PostgreSQL directly");
+  }
+  LivePool* pool = proxy_.find_pool(startup.database, startup.user);
+  if (pool == nullptr) {
+    return reject(RejectReason::NoDatabase, "3D000",
+                  fmt::format("no entry of `databases` in Carpool's configuration matches "
+                              "database \"{}\"",
+                              startup.database));
+  }
+  // 3.2 differs in nothing that a pooler says here but longer cancel keys, which are optional. A
+  // newer minor version is told what is spoken (manual, "NegotiateProtocolVersion").
+  if (startup.version > pg::kProtocol32 || !startup.protocol_options.empty()) {
+    Bytes out;
+    const std::vector<std::string_view> unknown(startup.protocol_options.begin(),
+                                                startup.protocol_options.end());
+    pg::append_negotiate_protocol_version(out, std::min(startup.version, pg::kProtocol32), unknown);
+    stream_.write(out);
+  }
+  pool_ = pool;
+  set_state(ClientState::Authenticating);
+  if (pool->welcome_known()) {
+    greet();
+  } else {
+    pool->want_welcome();
+  }
+}
+
+void Client::greet() {
+  Bytes out;
+  pg::append_authentication_ok(out);
+  append(out, pool_->welcome());
+  pg::append_backend_key_data(out, id_, secret_);
+  pg::append_ready_for_query(out, 'I');
+  set_state(ClientState::Idle);
+  stream_.write(out);
+  if (stream_.reading_paused()) resume();
+}
+
+void Client::reject(RejectReason reason, std::string_view sqlstate, const std::string& message) {
+  proxy_.client_refused(reason, pool_);
+  log::info("client refused",
+            {{"reason", pool::kRejectReasonNames[static_cast<std::size_t>(reason)]},
+             {"sqlstate", sqlstate},
+             {"error", message}});
+  close_with_error(sqlstate, message);
+}
+
+// ---- requests
+
+std::size_t Client::process_requests(ByteSpan in) {
+  std::size_t taken = 0;
+  std::size_t run = 0;  // [run, taken) is to be sent, as it is
+  const auto flush = [&] {
+    if (taken > run && server_ != nullptr) server_->send(in.subspan(run, taken - run));
+    run = taken;
+  };
+  while (taken < in.size()) {
+    const pg::Frame frame = framer_.next(in.subspan(taken));
+    if (frame.kind == pg::Frame::Kind::NeedMore) break;
+    if (frame.kind == pg::Frame::Kind::Bad) {
+      reject(RejectReason::ProtocolError, "08P01", "a message of impossible length");
+      return in.size();
+    }
+    if (frame.kind == pg::Frame::Kind::Body) {
+      framer_.take(frame);
+      taken += frame.bytes.size();
+      if (dropping_) run = taken;
+      if (frame.last) dropping_ = false;
+      continue;
+    }
+    if (frame.type == 'X') {
+      flush();
+      close(true);
+      return in.size();
+    }
+    // COPY data may still come after the COPY has failed, and a Flush asks for nothing by itself.
+    const bool nothing_to_do = server_ == nullptr && (frame.type == 'd' || frame.type == 'c' ||
+                                                      frame.type == 'f' || frame.type == 'H');
+    if (failing_ != Failing::No || nothing_to_do) {
+      framer_.take(frame);
+      taken += frame.bytes.size();
+      run = taken;
+      dropping_ = !frame.last;
+      if (failing_ != Failing::No) drop_failed(frame.type);
+      continue;
+    }
+    if (!is_request(frame.type)) {
+      flush();
+      reject(RejectReason::ProtocolError, "08P01",
+             fmt::format("invalid frontend message type {}", static_cast<int>(frame.type)));
+      return in.size();
+    }
+    if (server_ == nullptr && !attach()) {
+      if (state_ == ClientState::Closing) return in.size();
+      if (failing_ != Failing::No) continue;  // refused at once: this request is to be dropped
+      break;
+    }
+    if (server_->tracker().full()) {
+      stream_.pause_reading();
+      break;
+    }
+    note_request(frame);
+    framer_.take(frame);
+    taken += frame.bytes.size();
+  }
+  flush();
+  return state_ == ClientState::Closing ? in.size() : taken;
+}
+
+void Client::note_request(const pg::Frame& frame) {
+  pg::ReplyTracker& tracker = server_->tracker();
+  switch (frame.type) {
+    case 'Q':
+      server_->query_begins(frame.body());
+      tracker.sent(pg::Request::Query);
+      break;
+    case 'P': {
+      Reader reader(frame.body());
+      reader.cstring();
+      server_->query_begins(reader.rest());
+      tracker.sent(pg::Request::Parse);
+      break;
+    }
+    case 'B':
+      server_->query_begins({});
+      tracker.sent(pg::Request::Bind);
+      break;
+    case 'D':
+      tracker.sent(pg::Request::Describe);
+      break;
+    case 'E':
+      tracker.sent(pg::Request::Execute);
+      break;
+    case 'C':
+      tracker.sent(pg::Request::Close);
+      break;
+    case 'S':
+      tracker.sent(pg::Request::Sync);
+      break;
+    case 'F':
+      server_->query_begins({});
+      tracker.sent(pg::Request::FunctionCall);
+      break;
+    case 'c':
+    case 'f':
+      tracker.sent(pg::Request::CopyEnd);
+      break;
+    default:  // CopyData and Flush are owed nothing
+      break;
+  }
+}
+
+bool Client::attach() {
+  pool::Slot* slot = nullptr;
+  switch (pool_->pool().acquire(*this, proxy_.loop().now_us(), &slot)) {
+    case pool::Acquired::Granted:
+      attached(static_cast<Server&>(*slot));
+      server_->lend(*this, 0);
+      return true;
+    case pool::Acquired::Queued:
+      set_state(ClientState::Waiting);
+      pool_->mark_dirty();
+      return false;
+    case pool::Acquired::Rejected:
+      proxy_.client_refused(RejectReason::WaitersMax, pool_);
+      set_state(ClientState::Waiting);
+      fail_query("53300", fmt::format("{} has {} clients waiting already, as many as "
+                                      "pool.waitersMax allows",
+                                      pool_->describe(), pool_->pool().waiting()));
+      return false;
+  }
+  return false;
+}
+
+void Client::attached(Server& server) {
+  server_ = &server;
+  set_state(ClientState::Attached);
+}
+
+void Client::granted(Server& server, Micros waited_us) {
+  attached(server);
+  server.lend(*this, waited_us);
+  resume();
+}
+
+void Client::resume() {
+  if (state_ == ClientState::Closing) return;
+  process_pending();
+  if (state_ == ClientState::Idle || state_ == ClientState::Attached) {
+    const bool blocked = server_ != nullptr && server_->tracker().full();
+    if (!blocked) stream_.resume_reading();
+  }
+}
+
+void Client::detach() {
+  CHECK(server_ != nullptr);
+  server_ = nullptr;
+  set_state(ClientState::Idle);
+}
+
+void Client::fail_query(std::string_view sqlstate, const std::string& message) {
+  CHECK(state_ == ClientState::Waiting && !waiting());
+  pool_->count_error(sqlstate);
+  Bytes out;
+  pg::append_error(out, pg::Severity::Error, sqlstate, message);
+  stream_.write(out);
+  failing_ = Failing::NextMessage;
+  set_state(ClientState::Idle);
+}
+
+void Client::drop_failed(char type) {
+  const bool ends =
+      type == 'S' || (failing_ == Failing::NextMessage && (type == 'Q' || type == 'F'));
+  if (!ends) {
+    failing_ = Failing::UntilSync;
+    return;
+  }
+  failing_ = Failing::No;
+  say_ready();
+}
+
+void Client::say_ready() {
+  Bytes out;
+  pg::append_ready_for_query(out, 'I');
+  stream_.write(out);
+}
+
+// ---- writing and closing
+
+void Client::on_drained() {
+  if (state_ == ClientState::Closing) return;
+  if (server_ != nullptr) server_->stream().resume_reading();
+  if (stream_.reading_paused()) resume();
+}
+
+void Client::close_with_error(std::string_view sqlstate, const std::string& message) {
+  if (state_ == ClientState::Closing) return;
+  Bytes out;
+  pg::append_error(out, pg::Severity::Fatal, sqlstate, message);
+  stream_.write(out);
+  if (pool_ != nullptr) pool_->count_error(sqlstate);
+  close();
+}
+
+void Client::close(bool polite) {
+  if (state_ == ClientState::Closing) return;
+  if (waiting()) pool_->pool().cancel_wait(*this);
+  Server* server = server_;
+  server_ = nullptr;
+  set_state(ClientState::Closing);
+  proxy_.client_gone(*this);
+  stream_.close();
+  if (server != nullptr) server->abandoned(inside_message(), polite);
+}
+
+void Client::on_closed() {
+  if (in_a_list()) pool_->clients(state_).remove(*this);
+  proxy_.client_freed();
+  delete this;
+}
+
+pool::ClientSnapshot Client::snapshot(Micros now) const {
+  pool::ClientSnapshot snapshot;
+  snapshot.id = id_;
+  if (pool_ != nullptr) {
+    snapshot.database = pool_->database();
+    snapshot.user = pool_->user();
+  }
+  snapshot.address = stream_.peer();
+  snapshot.state = pool::kClientStateNames[static_cast<std::size_t>(state_)];
+  snapshot.in_state_us = now - since_us_;
+  if (server_ != nullptr) snapshot.query = server_->query_text();
+  return snapshot;
+}
+
+}  // namespace carpool::proxy

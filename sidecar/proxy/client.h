@@ -1,0 +1,118 @@
+// Client: one connection of the application. It reads requests, gets a server lent for them
+// (Attached), and passes them on; what comes back is written to it by the Server. It never holds a
+// payload whole and owns no buffer while it has nothing pending.
+//
+// States, and who moves them (set_state() checks the edge, moves it between its pool's lists and
+// stamps the time; nothing else writes the field):
+//
+//   Startup        -> Authenticating, Closing   the startup packet is read
+//   Authenticating -> Idle, Closing             until the pool knows a server's parameters
+//   Idle           -> Waiting, Attached, Closing
+//   Waiting        -> Attached, Idle, Closing   in the pool's queue
+//   Attached       -> Idle, Closing             server_ is set exactly here
+//   Closing        -> (deleted when the stream is gone)
+//
+// Lifetime: made by Proxy for an accepted socket, deletes itself after its stream has closed.
+#pragma once
+
+#include <string>
+
+#include "base/buffer.h"
+#include "base/intrusive_list.h"
+#include "net/stream.h"
+#include "pg/framer.h"
+#include "pg/startup.h"
+#include "pool/counters.h"
+#include "pool/slot.h"
+#include "proxy/live_pool.h"
+
+namespace carpool::proxy {
+
+class Client final : public net::StreamListener,
+                     public pool::Waiter,
+                     public ListHook<ClientsByState> {
+ public:
+  // Bytes queued for a client that does not read, above which nothing is read from it either.
+  static constexpr std::uint32_t kQueuedMax = 256u << 10;
+  // Bytes kept of what a client sends before it has signed in.
+  static constexpr std::uint32_t kEarlyMax = 16u << 10;
+
+  // `id` is the process number of its cancel key. `proxy` must outlive it.
+  Client(Proxy& proxy, std::uint32_t id, std::uint32_t secret);
+  // Takes `fd`. False when it could not be watched; it is deleted then and `fd` closed.
+  bool start(int fd);
+
+  std::uint32_t id() const { return id_; }
+  std::uint32_t cancel_secret() const { return secret_; }
+  pool::ClientState state() const { return state_; }
+  Micros in_state_since_us() const { return since_us_; }
+  LivePool* live_pool() { return pool_; }
+  Server* server() { return server_; }
+  net::Stream& stream() { return stream_; }
+  // Whether it stands in the middle of a message, part of which has gone to the server.
+  bool inside_message() const { return !framer_.at_boundary(); }
+
+  // The pool knows what to greet it with.
+  void greet();
+  // A server is lent to it, out of the queue.
+  void granted(Server& server, Micros waited_us);
+  // It has waited too long, or was canceled while it waited: this query fails, the client stays.
+  // It has left the pool's queue.
+  void fail_query(std::string_view sqlstate, const std::string& message);
+  // The lease is over; the server is the caller's to return.
+  void detach();
+  // The server takes requests again.
+  void resume();
+
+  // Tells it why and closes it. The server it has, if any, is left clean.
+  void close_with_error(std::string_view sqlstate, const std::string& message);
+  // `polite`: the client has said Terminate, and what it asked before is carried out.
+  void close(bool polite = false);
+
+  pool::ClientSnapshot snapshot(Micros now) const;
+
+  // net::StreamListener
+  void on_readable() override;
+  void on_drained() override;
+  void on_closed() override;
+
+ private:
+  void set_state(pool::ClientState state);
+  bool in_a_list() const { return ListHook<ClientsByState>::linked(); }
+  void enter_pool(LivePool& pool);
+  // Takes what it can from the front of `in`; returns how much.
+  std::size_t process(ByteSpan in);
+  std::size_t process_startup(ByteSpan in);
+  std::size_t process_requests(ByteSpan in);
+  void process_pending();
+  void keep(ByteSpan bytes);
+  void on_startup_message(pg::Startup& startup);
+  // Notes a request in the server's tracker.
+  void note_request(const pg::Frame& frame);
+  // Drops what belongs to a request that has failed; says ReadyForQuery at its end.
+  void drop_failed(char type);
+  void say_ready();
+  void read_once(bool* again);
+  // Whether a server is there to take requests now.
+  bool attach();
+  void attached(Server& server);
+  void reject(pool::RejectReason reason, std::string_view sqlstate, const std::string& message);
+
+  Proxy& proxy_;
+  net::Stream stream_;
+  Buffer pending_;  // bytes read and not taken yet
+  pg::Framer framer_{pg::Framer::Side::FromClient};
+  LivePool* pool_ = nullptr;
+  Server* server_ = nullptr;
+  Micros since_us_ = 0;
+  const std::uint32_t id_;
+  const std::uint32_t secret_;
+  pool::ClientState state_ = pool::ClientState::Startup;
+  bool dropping_ = false;  // the body of a message that nobody wants is passing
+  // A request that failed before it had a server: what belongs to it is dropped, up to the
+  // ReadyForQuery that ends it.
+  enum class Failing : std::uint8_t { No, NextMessage, UntilSync };
+  Failing failing_ = Failing::No;
+};
+
+}  // namespace carpool::proxy

@@ -1,0 +1,343 @@
+#include "proxy/connector.h"
+
+#include <fmt/format.h>
+#include <libpq-fe.h>
+
+#include <fstream>
+
+#include "net/resolver.h"
+
+namespace carpool::proxy {
+namespace {
+
+constexpr std::size_t kPasswordMax = 4096;
+
+// The parameters that PostgreSQL reports by itself (manual, "Asynchronous Operations").
+constexpr const char* kReported[] = {"server_version",
+                                     "server_encoding",
+                                     "client_encoding",
+                                     "application_name",
+                                     "default_transaction_read_only",
+                                     "in_hot_standby",
+                                     "is_superuser",
+                                     "session_authorization",
+                                     "DateStyle",
+                                     "IntervalStyle",
+                                     "TimeZone",
+                                     "integer_datetimes",
+                                     "standard_conforming_strings",
+                                     "scram_iterations",
+                                     "search_path"};
+
+// Read anew for each connection, so that a rotated Secret simply works.
+Result<std::string> read_password(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  if (!file) return Error{"cannot read server.passwordFile " + path};
+  std::string text(kPasswordMax, '\0');
+  file.read(text.data(), static_cast<std::streamsize>(text.size()));
+  text.resize(static_cast<std::size_t>(file.gcount()));
+  while (!text.empty() && (text.back() == '\n' || text.back() == '\r')) text.pop_back();
+  if (text.empty()) return Error{"server.passwordFile " + path + " is empty"};
+  return text;
+}
+
+std::vector<std::string> split(const std::string& list) {
+  std::vector<std::string> parts;
+  std::size_t start = 0;
+  for (;;) {
+    const std::size_t comma = list.find(',', start);
+    parts.push_back(list.substr(start, comma - start));
+    if (comma == std::string::npos) return parts;
+    start = comma + 1;
+  }
+}
+
+// With PQERRORS_VERBOSE libpq says "SEVERITY:  SQLSTATE: text".
+std::string find_sqlstate(const std::string& message) {
+  for (std::size_t i = message.rfind(":  "); i != std::string::npos && i + 9 <= message.size();
+       i = i == 0 ? std::string::npos : message.rfind(":  ", i - 1)) {
+    const std::string code = message.substr(i + 3, 5);
+    if (message[i + 8] == ':' &&
+        code.find_first_not_of("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ") == std::string::npos) {
+      return code;
+    }
+  }
+  return "";
+}
+
+ConnectFailure describe_failure(std::string message) {
+  ConnectFailure failure;
+  failure.sqlstate = find_sqlstate(message);
+  if (failure.sqlstate == "53300") {
+    failure.kind = pool::ConnectError::TooManyConnections;
+  } else if (failure.sqlstate == "57P03") {
+    failure.kind = pool::ConnectError::CannotConnectNow;
+  } else if (failure.sqlstate.starts_with("28")) {
+    failure.kind = pool::ConnectError::Auth;
+  } else if (failure.sqlstate.empty()) {
+    failure.kind = message.find("password") != std::string::npos ? pool::ConnectError::Auth
+                                                                 : pool::ConnectError::Refused;
+  }
+  // Where it happened inside PostgreSQL helps nobody.
+  if (const std::size_t location = message.find("\nLOCATION:"); location != std::string::npos) {
+    message.resize(location);
+  }
+  if (!failure.sqlstate.empty()) {
+    const std::size_t at = message.rfind(failure.sqlstate + ": ");
+    if (at != std::string::npos) message.erase(at, failure.sqlstate.size() + 2);
+  }
+  while (!message.empty() && message.back() == '\n') message.pop_back();
+  failure.message = std::move(message);
+  return failure;
+}
+
+}  // namespace
+
+bool ConnectFailure::permanent() const {
+  // Wrong password, no such user, no such database, no right to connect.
+  return kind == pool::ConnectError::Auth || sqlstate == "3D000" || sqlstate == "42501";
+}
+
+void CancelTicket::run() const {
+  char why[256];
+  if (cancel_ != nullptr) PQcancel(static_cast<PGcancel*>(cancel_.get()), why, sizeof why);
+}
+
+struct Connector::Attempt {
+  bool abandoned = false;
+  // libpq's keywords and values, in order; a later one overrides an earlier.
+  std::vector<std::pair<std::string, std::string>> options;
+  std::vector<std::string> hosts;  // to resolve, from the front
+  std::vector<std::string> ports;  // one a host, or one for all
+  std::size_t next = 0;
+  std::string host_list, hostaddr_list, port_list;
+  std::string resolve_error;
+
+  void set(const std::string& keyword, const std::string& value) {
+    for (auto& option : options) {
+      if (option.first == keyword) {
+        option.second = value;
+        return;
+      }
+    }
+    options.emplace_back(keyword, value);
+  }
+  std::string get(const std::string& keyword) const {
+    for (const auto& option : options) {
+      if (option.first == keyword) return option.second;
+    }
+    return "";
+  }
+  void add_host(const std::string& host, const std::string& address, const std::string& port) {
+    const char* comma = host_list.empty() && port_list.empty() ? "" : ",";
+    host_list += comma + host;
+    hostaddr_list += comma + address;
+    port_list += comma + port;
+  }
+};
+
+Connector::Connector(net::Loop& loop, Done on_done) : loop_(loop), on_done_(std::move(on_done)) {}
+
+Connector::~Connector() {
+  finish();
+}
+
+void Connector::finish() {
+  if (attempt_ != nullptr) attempt_->abandoned = true;
+  poll_.close();
+  if (conn_ != nullptr) PQfinish(conn_);
+  conn_ = nullptr;
+}
+
+void Connector::start(const config::Server& settings, const std::string& database,
+                      const std::string& user, Micros statement_timeout_us) {
+  attempt_ = std::make_shared<Attempt>();
+  std::shared_ptr<Attempt> attempt = attempt_;
+  ConnectFailure failure;
+
+  // The defaults, below what the URL says.
+  attempt->set("application_name", "carpool");
+  attempt->set("client_encoding", "UTF8");
+  if (!settings.url.empty()) {
+    char* problem = nullptr;
+    PQconninfoOption* parsed = PQconninfoParse(settings.url.c_str(), &problem);
+    if (parsed == nullptr) failure.message = problem != nullptr ? problem : "out of memory";
+    for (PQconninfoOption* option = parsed; option != nullptr && option->keyword != nullptr;
+         ++option) {
+      if (option->val != nullptr) attempt->set(option->keyword, option->val);
+    }
+    PQconninfoFree(parsed);
+    PQfreemem(problem);
+  }
+  const auto override_with = [&](const char* keyword, const std::string& value) {
+    if (!value.empty()) attempt->set(keyword, value);
+  };
+  override_with("host", settings.host);
+  if (settings.port_set || attempt->get("port").empty()) {
+    attempt->set("port", std::to_string(settings.port));
+  }
+  override_with("dbname", settings.database);
+  if (attempt->get("dbname").empty()) attempt->set("dbname", database);
+  override_with("user", settings.user);
+  if (attempt->get("user").empty()) attempt->set("user", user);
+  override_with("password", settings.password);
+  if (!settings.password_file.empty()) {
+    Result<std::string> password = read_password(settings.password_file);
+    if (password) {
+      attempt->set("password", *password);
+    } else {
+      failure.kind = pool::ConnectError::Auth;
+      failure.message = password.error().message;
+    }
+  }
+  override_with("sslmode", settings.ssl_mode);
+  override_with("sslrootcert", settings.ssl_root_cert);
+  override_with("sslcert", settings.ssl_cert);
+  override_with("sslkey", settings.ssl_key);
+  override_with("target_session_attrs", settings.target_session_attrs);
+  override_with("options", settings.options);
+  if (statement_timeout_us > 0) {
+    attempt->set("options", fmt::format("{} -c statement_timeout={}", attempt->get("options"),
+                                        statement_timeout_us / kMicrosPerMilli));
+  }
+  // GSS encryption would put a layer between the relay and the socket.
+  attempt->set("gssencmode", "disable");
+
+  if (attempt->get("hostaddr").empty()) {
+    attempt->hosts = split(attempt->get("host"));
+    attempt->ports = split(attempt->get("port"));
+  }
+  // Never from inside start(): the caller is not ready for an answer yet.
+  loop_.run_blocking([] {},
+                     [this, attempt, failure] {
+                       if (attempt->abandoned) return;
+                       if (!failure.message.empty()) return fail(failure);
+                       resolve_next(attempt);
+                     });
+}
+
+void Connector::resolve_next(std::shared_ptr<Attempt> attempt) {
+  while (attempt->next < attempt->hosts.size()) {
+    const std::size_t i = attempt->next++;
+    const std::string host = attempt->hosts[i];
+    const std::string port = attempt->ports.size() == 1  ? attempt->ports[0]
+                             : i < attempt->ports.size() ? attempt->ports[i]
+                                                         : "";
+    if (host.empty() || host[0] == '/' || host[0] == '@') {
+      attempt->add_host(host, "", port);  // a Unix socket's directory
+      continue;
+    }
+    if (net::is_address(host)) {
+      attempt->add_host(host, host, port);
+      continue;
+    }
+    net::resolve(loop_, host,
+                 [this, attempt, host, port](Result<std::vector<std::string>> addresses) {
+                   if (attempt->abandoned) return;
+                   if (addresses) {
+                     for (const std::string& address : *addresses) {
+                       attempt->add_host(host, address, port);
+                     }
+                   } else {
+                     attempt->resolve_error = addresses.error().message;
+                   }
+                   resolve_next(attempt);
+                 });
+    return;
+  }
+  if (!attempt->hosts.empty() && attempt->port_list.empty()) {
+    return fail({pool::ConnectError::Resolve, "", attempt->resolve_error});
+  }
+  connect(*attempt);
+}
+
+void Connector::connect(const Attempt& attempt) {
+  std::vector<const char*> keywords;
+  std::vector<const char*> values;
+  const auto add = [&](const char* keyword, const char* value) {
+    keywords.push_back(keyword);
+    values.push_back(value);
+  };
+  for (const auto& [keyword, value] : attempt.options) {
+    const bool replaced = !attempt.hosts.empty() && (keyword == "host" || keyword == "port");
+    if (!replaced) add(keyword.c_str(), value.c_str());
+  }
+  if (!attempt.hosts.empty()) {
+    if (!attempt.host_list.empty()) add("host", attempt.host_list.c_str());
+    if (attempt.hostaddr_list.find_first_not_of(',') != std::string::npos) {
+      add("hostaddr", attempt.hostaddr_list.c_str());
+    }
+    add("port", attempt.port_list.c_str());
+  }
+  add(nullptr, nullptr);
+
+  conn_ = PQconnectStartParams(keywords.data(), values.data(), 0);
+  if (conn_ == nullptr) return fail({pool::ConnectError::Other, "", "out of memory"});
+  if (PQstatus(conn_) == CONNECTION_BAD) return fail(describe_failure(PQerrorMessage(conn_)));
+  PQsetErrorVerbosity(conn_, PQERRORS_VERBOSE);
+  PQsetNoticeProcessor(
+      conn_, [](void*, const char*) {}, nullptr);
+  watch(net::Poll::kWritable);
+}
+
+void Connector::watch(int events) {
+  // The socket may be another one than before, and may have the same number: poll_ is always
+  // closed while libpq runs.
+  const int rc = poll_.open(loop_, PQsocket(conn_), events, [this](int) { advance(); });
+  if (rc != 0) fail({pool::ConnectError::Other, "", uv_strerror(rc)});
+}
+
+void Connector::advance() {
+  poll_.close();
+  switch (PQconnectPoll(conn_)) {
+    case PGRES_POLLING_READING:
+      return watch(net::Poll::kReadable);
+    case PGRES_POLLING_WRITING:
+      return watch(net::Poll::kWritable);
+    case PGRES_POLLING_OK:
+      // So that PQfinish never waits for a peer that does not read.
+      PQsetnonblocking(conn_, 1);
+      return on_done_(nullptr);
+    default:
+      return fail(describe_failure(PQerrorMessage(conn_)));
+  }
+}
+
+void Connector::fail(ConnectFailure failure) {
+  poll_.close();
+  on_done_(&failure);
+}
+
+int Connector::fd() const {
+  return PQsocket(conn_);
+}
+SSL* Connector::tls() const {
+  return static_cast<SSL*>(PQsslStruct(conn_, "OpenSSL"));
+}
+std::int32_t Connector::backend_pid() const {
+  return PQbackendPID(conn_);
+}
+
+std::string Connector::peer() const {
+  const char* address = PQhostaddr(conn_);
+  const bool has_address = address != nullptr && *address != '\0';
+  return fmt::format("{}:{}", has_address ? address : PQhost(conn_), PQport(conn_));
+}
+
+CancelTicket Connector::cancel_ticket() const {
+  CancelTicket ticket;
+  ticket.cancel_ = std::shared_ptr<void>(
+      PQgetCancel(conn_), [](void* cancel) { PQfreeCancel(static_cast<PGcancel*>(cancel)); });
+  return ticket;
+}
+
+std::vector<std::pair<std::string, std::string>> Connector::parameters() const {
+  std::vector<std::pair<std::string, std::string>> found;
+  for (const char* name : kReported) {
+    const char* value = PQparameterStatus(conn_, name);
+    if (value != nullptr) found.emplace_back(name, value);
+  }
+  return found;
+}
+
+}  // namespace carpool::proxy

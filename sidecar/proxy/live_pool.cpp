@@ -1,0 +1,236 @@
+#include "proxy/live_pool.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "pg/error_response.h"
+#include "pg/messages.h"
+#include "proxy/client.h"
+#include "proxy/log.h"
+#include "proxy/proxy.h"
+#include "proxy/server.h"
+
+namespace carpool::proxy {
+namespace {
+
+using pool::ClientState;
+using pool::SlotState;
+
+// While PostgreSQL stays away, its absence is logged this often.
+constexpr Micros kRepeatError_us = 30 * kMicrosPerSecond;
+// SQLSTATE classes are two characters; PostgreSQL has about forty of them.
+constexpr std::size_t kErrorClassesMax = 64;
+
+constexpr const char* kModeNames[] = {"session", "transaction", "statement"};
+
+}  // namespace
+
+LivePool::LivePool(Proxy& proxy, std::string database, std::string user,
+                   const config::Database& settings, std::uint64_t seed)
+    : proxy_(proxy),
+      database_(std::move(database)),
+      user_(std::move(user)),
+      settings_(settings),
+      pool_(settings.pool, seed) {}
+
+LivePool::~LivePool() = default;
+
+void LivePool::configure(const config::Database& settings, Micros now) {
+  const bool elsewhere = !(settings.server == settings_.server) ||
+                         settings.pool.statement_timeout_us != settings_.pool.statement_timeout_us;
+  settings_ = settings;
+  pool_.configure(settings.pool, now);
+  if (elsewhere) pool_.reconnect();
+  mark_dirty();
+}
+
+void LivePool::mark_dirty() {
+  if (dirty_) return;
+  dirty_ = true;
+  proxy_.pool_dirty(*this);
+}
+
+void LivePool::run_plan(Micros now) {
+  dirty_ = false;
+  // Each action names objects of its own, and memory goes only after this turn, so that what one
+  // action does cannot pull the ground from under the next.
+  for (const pool::Action& action : pool_.plan(now)) {
+    switch (action.kind) {
+      case pool::Action::Kind::Grant:
+        static_cast<Client*>(action.waiter)
+            ->granted(*static_cast<Server*>(action.slot), action.waited_us);
+        break;
+      case pool::Action::Kind::Open: {
+        auto* server = new Server(*this, proxy_.next_server_id());
+        pool_.add(*server, now);
+        server->open();
+        break;
+      }
+      case pool::Action::Kind::Close:
+        static_cast<Server*>(action.slot)->finish_closing("not needed any more");
+        break;
+      case pool::Action::Kind::TimeOut: {
+        counters_.acquire_timeouts++;
+        const auto [sqlstate, why] = why_no_server(action.waited_us);
+        auto* client = static_cast<Client*>(action.waiter);
+        client->fail_query(sqlstate, why);
+        client->resume();
+        break;
+      }
+    }
+  }
+}
+
+std::pair<const char*, std::string> LivePool::why_no_server(Micros waited_us) const {
+  if (pool_.failing()) {
+    return {"08001", fmt::format("{} has no server after {:.1f} s (pool.acquireTimeout): {}",
+                                 describe(), seconds(waited_us), last_connect_error_)};
+  }
+  if (pool_.paused()) {
+    return {"53300", fmt::format("{} is paused, and lent no server within {:.1f} s "
+                                 "(pool.acquireTimeout)",
+                                 describe(), seconds(waited_us))};
+  }
+  return {"53300", fmt::format("{} had no server free within {:.1f} s (pool.acquireTimeout); "
+                               "raise pool.size or pool.overflow, or look for long transactions",
+                               describe(), seconds(waited_us))};
+}
+
+std::string LivePool::describe() const {
+  return fmt::format("pool {}/{} ({} of {} servers lent)", database_, user_,
+                     pool_.count(SlotState::Leased), settings_.pool.size + settings_.pool.overflow);
+}
+
+// ---- signing in
+
+void LivePool::want_welcome() {
+  pool_.set_wanted(1);
+  mark_dirty();
+}
+
+void LivePool::server_opened(Server& server,
+                             const std::vector<std::pair<std::string, std::string>>& parameters,
+                             Micros now) {
+  counters_.server_connects++;
+  counters_.server_connect.observe(now - server.in_state_since_us());
+  if (!last_connect_error_.empty()) {
+    log::info("PostgreSQL is back", {{"pool", describe()}});
+    last_connect_error_.clear();
+    error_logged_us_ = 0;
+  }
+  welcome_.clear();
+  for (const auto& [name, value] : parameters) pg::append_parameter_status(welcome_, name, value);
+  pool_.opened(server, now);
+  pool_.set_wanted(0);
+  mark_dirty();
+  clients(ClientState::Authenticating).for_each([](Client& client) { client.greet(); });
+}
+
+void LivePool::server_failed(Server& server, const ConnectFailure& failure, Micros now) {
+  counters_.connect_errors[static_cast<std::size_t>(failure.kind)]++;
+  if (error_logged_us_ == 0 || last_connect_error_ != failure.message ||
+      now - error_logged_us_ >= kRepeatError_us) {
+    error_logged_us_ = now;
+    log::warn("cannot open a server",
+              {{"pool", describe()},
+               {"reason", pool::kConnectErrorNames[static_cast<std::size_t>(failure.kind)]},
+               {"sqlstate", failure.sqlstate},
+               {"error", failure.message}});
+  }
+  last_connect_error_ = failure.message;
+  pool_.open_failed(server, now);
+  server.finish_closing(failure.message);
+  // With servers left, the pool goes on with those: a wrong new password harms nobody.
+  if (failure.permanent() && pool_.open() == 0) reject_waiting(failure);
+}
+
+void LivePool::reject_waiting(const ConnectFailure& failure) {
+  const std::string sqlstate = failure.sqlstate.empty() ? "08001" : failure.sqlstate;
+  pool_.set_wanted(0);
+  clients(ClientState::Authenticating).for_each([&](Client& client) {
+    proxy_.client_refused(pool::RejectReason::AuthFailed, this);
+    client.close_with_error(sqlstate, failure.message);
+  });
+  clients(ClientState::Waiting).for_each([&](Client& client) {
+    pool_.cancel_wait(client);
+    client.fail_query(sqlstate, failure.message);
+    proxy_.resume_later(client);
+  });
+}
+
+// ---- time
+
+void LivePool::tick(Micros now) {
+  time_out_logins(now);
+  for (const SlotState state :
+       {SlotState::Connecting, SlotState::Leased, SlotState::Resetting, SlotState::Canceling}) {
+    pool_.for_each_slot(state,
+                        [&](pool::Slot& slot) { static_cast<Server&>(slot).check_timeouts(now); });
+  }
+  mark_dirty();
+}
+
+void LivePool::time_out_logins(Micros now) {
+  const Micros limit_us = settings_.pool.acquire_timeout_us;
+  if (limit_us == 0) return;
+  ClientList& waiting = clients(ClientState::Authenticating);
+  while (Client* first = waiting.front()) {
+    const Micros waited_us = now - first->in_state_since_us();
+    if (waited_us < limit_us) break;
+    counters_.acquire_timeouts++;
+    const auto [sqlstate, why] = why_no_server(waited_us);
+    first->close_with_error(sqlstate, why);
+  }
+  if (waiting.empty()) pool_.set_wanted(0);
+}
+
+bool LivePool::abandoned() const {
+  if (!welcome_.empty() || client_count() > 0) return false;
+  bool has_slot = false;
+  pool_.for_each_slot([&](const pool::Slot&) { has_slot = true; });
+  return !has_slot;
+}
+
+// ---- counting
+
+std::uint32_t LivePool::client_count() const {
+  std::uint32_t total = 0;
+  for (const ClientList& list : clients_) total += list.size();
+  return total;
+}
+
+void LivePool::count_error(std::string_view sqlstate) {
+  const std::string_view name = sqlstate.size() == 5 ? sqlstate.substr(0, 2) : "XX";
+  for (auto& [known, count] : counters_.errors_by_class) {
+    if (known == name) {
+      count++;
+      return;
+    }
+  }
+  if (counters_.errors_by_class.size() < kErrorClassesMax) {
+    counters_.errors_by_class.emplace_back(name, 1);
+  }
+}
+
+pool::PoolSnapshot LivePool::snapshot(Micros now) const {
+  pool::PoolSnapshot snapshot;
+  snapshot.database = database_;
+  snapshot.user = user_;
+  snapshot.mode = kModeNames[static_cast<std::size_t>(settings_.pool.mode)];
+  snapshot.size = settings_.pool.size;
+  snapshot.min_idle = settings_.pool.min_idle;
+  snapshot.overflow = settings_.pool.overflow;
+  for (std::size_t i = 0; i < pool::kSlotStates; ++i) {
+    snapshot.servers[i] = pool_.count(static_cast<SlotState>(i));
+  }
+  for (std::size_t i = 0; i < pool::kClientStates; ++i) snapshot.clients[i] = clients_[i].size();
+  snapshot.oldest_waiter_us = pool_.oldest_wait_us(now);
+  snapshot.paused = pool_.paused();
+  snapshot.connecting_fails = pool_.failing();
+  snapshot.last_connect_error = last_connect_error_;
+  snapshot.counters = counters_;
+  return snapshot;
+}
+
+}  // namespace carpool::proxy

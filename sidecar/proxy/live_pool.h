@@ -1,0 +1,98 @@
+// LivePool: a pool (pool/pool.h, which decides) with the clients and servers that live in it, and
+// what it has counted. It carries decisions out: run_plan() opens, closes, grants and times out.
+//
+// Invariant: every client that has signed in, or wants to, stands in one of clients_, by state, in
+// the order in which it entered that state; every server stands in pool_. It may be destroyed when
+// both are empty.
+#pragma once
+
+#include <array>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "base/bytes.h"
+#include "base/intrusive_list.h"
+#include "config/config.h"
+#include "pool/counters.h"
+#include "pool/pool.h"
+#include "proxy/connector.h"
+
+namespace carpool::proxy {
+
+class Client;
+class Proxy;
+class Server;
+struct ClientsByState {};
+
+class LivePool {
+ public:
+  // `proxy` must outlive it.
+  LivePool(Proxy& proxy, std::string database, std::string user, const config::Database& settings,
+           std::uint64_t seed);
+  ~LivePool();
+
+  const std::string& database() const { return database_; }
+  const std::string& user() const { return user_; }
+  const config::Database& settings() const { return settings_; }
+  Proxy& proxy() { return proxy_; }
+  pool::Pool& pool() { return pool_; }
+  pool::PoolCounters& counters() { return counters_; }
+
+  // New settings from a reload; servers opened to another place are replaced as they come back.
+  void configure(const config::Database& settings, Micros now);
+
+  // What to do next, done. Once a loop turn while dirty, and at each tick.
+  void run_plan(Micros now);
+  void mark_dirty();
+  bool dirty() const { return dirty_; }
+
+  // A client that signs in waits here until a server has told its parameters.
+  bool welcome_known() const { return !welcome_.empty(); }
+  // The ParameterStatus messages that a new client gets.
+  const Bytes& welcome() const { return welcome_; }
+  void want_welcome();
+
+  void server_opened(Server& server,
+                     const std::vector<std::pair<std::string, std::string>>& parameters,
+                     Micros now);
+  void server_failed(Server& server, const ConnectFailure& failure, Micros now);
+
+  // Timeouts that need a look at the clock only now and then.
+  void tick(Micros now);
+
+  // No client, no server and nothing worth keeping.
+  bool abandoned() const;
+
+  void count_error(std::string_view sqlstate);
+  pool::PoolSnapshot snapshot(Micros now) const;
+  // "pool app/alice (5 of 5 servers lent)": for messages to people.
+  std::string describe() const;
+
+  using ClientList = IntrusiveList<Client, ClientsByState>;
+  ClientList& clients(pool::ClientState state) { return clients_[static_cast<std::size_t>(state)]; }
+  const ClientList& clients(pool::ClientState state) const {
+    return clients_[static_cast<std::size_t>(state)];
+  }
+  std::uint32_t client_count() const;
+
+ private:
+  void reject_waiting(const ConnectFailure& failure);
+  // Why nobody gets a server: SQLSTATE and text, for a client that waited too long.
+  std::pair<const char*, std::string> why_no_server(Micros waited_us) const;
+  void time_out_logins(Micros now);
+
+  Proxy& proxy_;
+  const std::string database_;
+  const std::string user_;
+  config::Database settings_;
+  pool::Pool pool_;
+  std::array<ClientList, pool::kClientStates> clients_;
+  pool::PoolCounters counters_;
+  Bytes welcome_;
+  std::string last_connect_error_;
+  Micros error_logged_us_ = 0;
+  bool dirty_ = false;
+};
+
+}  // namespace carpool::proxy

@@ -1,0 +1,351 @@
+#include "proxy/proxy.h"
+
+#include <fmt/format.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "base/check.h"
+#include "proxy/client.h"
+#include "proxy/log.h"
+#include "proxy/server.h"
+
+namespace carpool::proxy {
+
+using pool::ClientState;
+using pool::SlotState;
+
+// A cancel that waits for a thread, or runs on one. `server` is null once it is gone.
+struct Proxy::Cancel {
+  CancelTicket ticket;
+  Server* server = nullptr;
+  bool running = false;
+};
+
+Proxy::Proxy(net::Loop& loop, const config::Config& config)
+    : loop_(loop), config_(config), started_us_(loop.now_us()) {
+  loop_.set_turn_end([this] { turn_end(); });
+  tick_.start(loop_, kTick_us, kTick_us, [this] { tick(); });
+}
+
+Proxy::~Proxy() {
+  close();
+  while (!clients_.empty() || closing_clients_ > 0 || !cancels_.empty() || has_servers()) {
+    loop_.run_once();
+  }
+  graveyard_.clear();
+  dirty_.clear();
+  pools_.clear();
+  loop_.set_turn_end(nullptr);
+}
+
+Status Proxy::listen() {
+  const net::Listener::Handler handler = {
+      [this](int fd) { accepted(fd); },
+      [this](bool stopped, const std::string& why) {
+        if (stopped) {
+          accept_paused_++;
+          log::error("no descriptors left: not accepting until there are some",
+                     {{"error", why}, {"clients", client_count()}});
+        } else {
+          log::info("accepting again");
+        }
+      }};
+  const config::Listen& listen = config_.listen;
+  if (Status status = tcp_.listen_tcp(loop_, listen.address, listen.port, handler); !status) {
+    return status;
+  }
+  if (listen.unix_socket_dir.empty()) return Ok{};
+  // The name under which libpq looks for it (manual, "unix_socket_directories").
+  return unix_.listen_unix(
+      loop_, fmt::format("{}/.s.PGSQL.{}", listen.unix_socket_dir, tcp_.port()), handler);
+}
+
+std::uint64_t Proxy::random() {
+  std::uint64_t value = 0;
+  CHECK(getrandom(&value, sizeof value, 0) == static_cast<ssize_t>(sizeof value));
+  return value;
+}
+
+// ---- clients
+
+void Proxy::accepted(int fd) {
+  client_connects_++;
+  if (clients_.size() >= std::size_t{config_.listen.clients_max} + kRefusedMax) {
+    client_refused(pool::RejectReason::ClientsMax, nullptr);
+    ::close(fd);
+    return;
+  }
+  // The process number of the cancel key: positive, as drivers expect, and not in use.
+  do {
+    client_ids_ = client_ids_ >= INT32_MAX ? 1 : client_ids_ + 1;
+  } while (clients_.contains(client_ids_));
+  auto* client = new Client(*this, client_ids_, static_cast<std::uint32_t>(random()));
+  if (!client->start(fd)) {
+    delete client;
+    ::close(fd);
+    return;
+  }
+  clients_.emplace(client_ids_, client);
+}
+
+void Proxy::client_gone(Client& client) {
+  clients_.erase(client.id());
+  std::erase(resume_later_, &client);
+  closing_clients_++;
+}
+
+void Proxy::client_refused(pool::RejectReason reason, LivePool* pool) {
+  rejected_[static_cast<std::size_t>(reason)]++;
+  if (pool != nullptr) pool->counters().clients_rejected[static_cast<std::size_t>(reason)]++;
+}
+
+LivePool* Proxy::find_pool(const std::string& database, const std::string& user) {
+  const config::Database* settings = config_.find_database(database);
+  if (settings == nullptr) return nullptr;
+  const auto key = std::make_pair(database, user);
+  auto found = pools_.find(key);
+  if (found == pools_.end()) {
+    if (pools_.size() >= kPoolsMax) return nullptr;
+    found =
+        pools_.emplace(key, std::make_unique<LivePool>(*this, database, user, *settings, random()))
+            .first;
+    found->second->pool().set_draining(draining_);
+  }
+  return found->second.get();
+}
+
+std::uint32_t Proxy::busy_clients() const {
+  std::uint32_t busy = 0;
+  for (const auto& [key, pool] : pools_) {
+    busy +=
+        pool->clients(ClientState::Waiting).size() + pool->clients(ClientState::Attached).size();
+  }
+  return busy;
+}
+
+// ---- turns and ticks
+
+void Proxy::turn_end() {
+  const Micros now = loop_.now_us();
+  // What one plan does may call for another; a bound, in case they never agree.
+  for (int round = 0; round < 8 && !dirty_.empty(); ++round) {
+    std::vector<LivePool*> pools;
+    pools.swap(dirty_);
+    for (LivePool* pool : pools) pool->run_plan(now);
+    for (std::size_t i = 0; i < resume_later_.size(); ++i) resume_later_[i]->resume();
+    resume_later_.clear();
+  }
+  if (!dirty_.empty()) loop_.post([] {});  // another turn, soon
+  graveyard_.clear();
+}
+
+void Proxy::tick() {
+  const Micros now = loop_.now_us();
+  while (Client* first = startup_clients_.front()) {
+    if (now - first->in_state_since_us() < kStartupMax_us) break;
+    client_refused(pool::RejectReason::StartupTimeout, nullptr);
+    first->close_with_error("08P01",
+                            fmt::format("not signed in within {:.0f} s", seconds(kStartupMax_us)));
+  }
+  for (auto i = pools_.begin(); i != pools_.end();) {
+    LivePool& pool = *i->second;
+    pool.tick(now);
+    if (pool.abandoned()) {
+      std::erase(dirty_, &pool);
+      i = pools_.erase(i);
+    } else {
+      ++i;
+    }
+  }
+}
+
+void Proxy::bury(Server& server) {
+  server.live_pool().pool().removed(server);
+  for (Cancel& cancel : cancels_) {
+    if (cancel.server == &server) cancel.server = nullptr;
+  }
+  graveyard_.emplace_back(&server);
+}
+
+// ---- cancels
+
+void Proxy::cancel_request(std::uint32_t pid, std::uint32_t secret) {
+  const auto found = clients_.find(pid);
+  // A wrong key gets no answer, as with PostgreSQL: it might be guessing.
+  if (found == clients_.end() || found->second->cancel_secret() != secret) return;
+  Client& client = *found->second;
+  if (client.state() == ClientState::Waiting) {
+    client.live_pool()->pool().cancel_wait(client);
+    client.fail_query("57014", "canceling statement due to user request");
+    client.resume();
+  } else if (client.server() != nullptr && !client.server()->tracker().idle()) {
+    client.server()->cancel(nullptr);
+  }
+}
+
+void Proxy::run_cancel(Server& server) {
+  cancels_.push_back({server.cancel_ticket(), &server, false});
+  start_cancels();
+}
+
+void Proxy::start_cancels() {
+  std::uint32_t running = 0;
+  for (const Cancel& cancel : cancels_) running += cancel.running ? 1 : 0;
+  for (auto i = cancels_.begin(); i != cancels_.end() && running < kCancelsMax; ++i) {
+    if (i->running) continue;
+    i->running = true;
+    ++running;
+    loop_.run_blocking([ticket = i->ticket] { ticket.run(); },
+                       [this, i] {
+                         Server* server = i->server;
+                         cancels_.erase(i);
+                         if (server != nullptr) server->cancel_landed();
+                         start_cancels();
+                       });
+  }
+}
+
+// ---- control
+
+void Proxy::apply(const config::Config& config) {
+  config_ = config;
+  const Micros now = loop_.now_us();
+  for (auto& [key, pool] : pools_) {
+    const config::Database* settings = config_.find_database(key.first);
+    // One whose database is no longer named serves the clients that it has, as it was.
+    if (settings != nullptr && !(*settings == pool->settings())) pool->configure(*settings, now);
+  }
+}
+
+template <typename Fn>
+bool Proxy::for_each_pool(const std::string& database, Fn&& fn) {
+  bool found = database.empty();
+  for (auto& [key, pool] : pools_) {
+    if (!database.empty() && key.first != database) continue;
+    found = true;
+    fn(pool->pool());
+    pool->mark_dirty();
+  }
+  return found;
+}
+
+bool Proxy::pause(const std::string& database) {
+  return for_each_pool(database, [](pool::Pool& pool) { pool.set_paused(true); });
+}
+bool Proxy::resume(const std::string& database) {
+  return for_each_pool(database, [](pool::Pool& pool) { pool.set_paused(false); });
+}
+bool Proxy::reconnect(const std::string& database) {
+  return for_each_pool(database, [](pool::Pool& pool) { pool.reconnect(); });
+}
+
+void Proxy::begin_drain() {
+  draining_ = true;
+  for_each_pool("", [](pool::Pool& pool) { pool.set_draining(true); });
+}
+
+void Proxy::end_clients() {
+  ending_clients_ = true;
+  for (auto& [key, pool] : pools_) {
+    for (const ClientState state : {ClientState::Authenticating, ClientState::Idle}) {
+      pool->clients(state).for_each(
+          [](Client& client) { client.close_with_error("57P01", "Carpool is shutting down"); });
+    }
+    pool->clients(ClientState::Attached).for_each([](Client& client) {
+      Server* server = client.server();
+      if (server->tracker().idle() && !server->in_transaction() && !client.inside_message()) {
+        client.close_with_error("57P01", "Carpool is shutting down");
+      }
+    });
+  }
+  startup_clients_.for_each([](Client& client) { client.close(); });
+}
+
+void Proxy::close() {
+  if (closed_) return;
+  closed_ = true;
+  tick_.stop();
+  tcp_.close();
+  unix_.close();
+  ending_clients_ = true;
+  std::vector<Client*> clients;
+  for (const auto& [id, client] : clients_) clients.push_back(client);
+  for (Client* client : clients) client->close_with_error("57P01", "Carpool is shutting down");
+  for (auto& [key, pool] : pools_) {
+    pool->pool().set_paused(true);
+    pool->pool().for_each_slot([](pool::Slot& slot) {
+      Server& server = static_cast<Server&>(slot);
+      if (!server.closing()) server.close("Carpool is shutting down");
+    });
+  }
+}
+
+bool Proxy::has_servers() const {
+  for (const auto& [key, pool] : pools_) {
+    bool any = false;
+    pool->pool().for_each_slot([&](pool::Slot&) { any = true; });
+    if (any) return true;
+  }
+  return false;
+}
+
+// ---- observing
+
+bool Proxy::database_ok() const {
+  for (const auto& [key, pool] : pools_) {
+    const pool::Pool& state = pool->pool();
+    if (state.failing() && state.open() == state.count(SlotState::Connecting)) return false;
+  }
+  return true;
+}
+
+pool::Snapshot Proxy::snapshot(bool detailed) {
+  const Micros now = loop_.now_us();
+  pool::Snapshot snapshot;
+  for (const auto& [key, pool] : pools_) snapshot.pools.push_back(pool->snapshot(now));
+  snapshot.clients = client_count();
+  snapshot.clients_max = config_.listen.clients_max;
+  snapshot.clients_rejected = rejected_;
+  snapshot.client_connects = client_connects_;
+  snapshot.accept_paused = accept_paused_;
+  snapshot.draining = draining_;
+  snapshot.uptime_us = now - started_us_;
+  if (!detailed) return snapshot;
+  for (const auto& [id, client] : clients_) snapshot.client_list.push_back(client->snapshot(now));
+  for (const auto& [key, pool] : pools_) {
+    pool->pool().for_each_slot([&](pool::Slot& slot) {
+      snapshot.server_list.push_back(static_cast<Server&>(slot).snapshot(now));
+    });
+  }
+  return snapshot;
+}
+
+void Proxy::log_stats() {
+  for (const auto& [key, pool] : pools_) {
+    const pool::PoolSnapshot now = pool->snapshot(loop_.now_us());
+    const auto servers = [&](SlotState state) {
+      return now.servers[static_cast<std::size_t>(state)];
+    };
+    const auto clients = [&](ClientState state) {
+      return now.clients[static_cast<std::size_t>(state)];
+    };
+    log::info("pool", {{"database", now.database},
+                       {"user", now.user},
+                       {"size", now.size},
+                       {"servers_idle", servers(SlotState::Idle)},
+                       {"servers_leased", servers(SlotState::Leased)},
+                       {"servers_connecting", servers(SlotState::Connecting)},
+                       {"clients_idle", clients(ClientState::Idle)},
+                       {"clients_attached", clients(ClientState::Attached)},
+                       {"clients_waiting", clients(ClientState::Waiting)},
+                       {"oldest_wait_ms", now.oldest_waiter_us / kMicrosPerMilli},
+                       {"queries", now.counters.queries},
+                       {"transactions", now.counters.transactions},
+                       {"acquire_timeouts", now.counters.acquire_timeouts},
+                       {"server_connects", now.counters.server_connects}});
+  }
+}
+
+}  // namespace carpool::proxy

@@ -1,0 +1,126 @@
+// Proxy: accepts clients, finds their pools, and owns all of both. The composition root (app)
+// makes one, hands it configurations and asks it for snapshots; everything runs on the loop.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <list>
+#include <map>
+#include <memory>
+#include <string>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "base/result.h"
+#include "config/config.h"
+#include "net/listener.h"
+#include "net/loop.h"
+#include "net/timer.h"
+#include "pool/counters.h"
+#include "proxy/live_pool.h"
+
+namespace carpool::proxy {
+
+class Proxy {
+ public:
+  // All timeouts are looked at this often.
+  static constexpr Micros kTick_us = 100 * kMicrosPerMilli;
+  // A client that has not signed in by then is closed.
+  static constexpr Micros kStartupMax_us = 15 * kMicrosPerSecond;
+  // Clients above clientsMax that are kept just long enough to be told so.
+  static constexpr std::uint32_t kRefusedMax = 64;
+  // Cancels that run at once: each may block a thread of libuv's pool, which DNS needs too.
+  static constexpr std::uint32_t kCancelsMax = 2;
+  // Pools that exist at once; a client may name any user.
+  static constexpr std::size_t kPoolsMax = 1000;
+
+  // `loop` must outlive it.
+  Proxy(net::Loop& loop, const config::Config& config);
+  ~Proxy();
+
+  // Opens the listening sockets.
+  Status listen();
+  std::uint16_t port() const { return tcp_.port(); }
+
+  // Takes a new configuration, between two turns of the loop. No transaction is cut.
+  void apply(const config::Config& config);
+  const config::Config& config() const { return config_; }
+
+  pool::Snapshot snapshot(bool detailed);
+  // Logs a line for each pool.
+  void log_stats();
+
+  // Servers that nobody uses are closed, and none is kept warm; clients go on being served.
+  void begin_drain();
+  // Closes idle clients now, and the others at the end of their transactions.
+  void end_clients();
+  std::uint32_t client_count() const { return static_cast<std::uint32_t>(clients_.size()); }
+  // Clients inside a transaction, or waiting for their first server in one.
+  std::uint32_t busy_clients() const;
+  // Closes everything at once, transactions too. The loop ends when all is gone.
+  void close();
+
+  // `database` empty: all. False when there is none of that name.
+  bool pause(const std::string& database);
+  bool resume(const std::string& database);
+  bool reconnect(const std::string& database);
+
+  // Whether a server of some pool could be had: some server is open, or the last attempt of every
+  // pool that tried succeeded. For readiness.
+  bool database_ok() const;
+
+  // For Client, Server and LivePool.
+  net::Loop& loop() { return loop_; }
+  LivePool* find_pool(const std::string& database, const std::string& user);
+  void pool_dirty(LivePool& pool) { dirty_.push_back(&pool); }
+  void bury(Server& server);
+  void client_gone(Client& client);
+  void client_freed() { --closing_clients_; }
+  // Lets a client go on at the end of the turn, when the lists it stands in may change.
+  void resume_later(Client& client) { resume_later_.push_back(&client); }
+  void client_refused(pool::RejectReason reason, LivePool* pool);
+  bool too_many_clients() const { return clients_.size() > config_.listen.clients_max; }
+  bool ending_clients() const { return ending_clients_; }
+  void cancel_request(std::uint32_t pid, std::uint32_t secret);
+  void run_cancel(Server& server);
+  LivePool::ClientList& startup_clients() { return startup_clients_; }
+  std::uint64_t next_server_id() { return ++server_ids_; }
+  std::uint64_t random();
+
+ private:
+  void accepted(int fd);
+  bool has_servers() const;
+  void tick();
+  void turn_end();
+  void start_cancels();
+  template <typename Fn>
+  bool for_each_pool(const std::string& database, Fn&& fn);
+
+  net::Loop& loop_;
+  config::Config config_;
+  net::Listener tcp_;
+  net::Listener unix_;
+  net::Timer tick_;
+  std::map<std::pair<std::string, std::string>, std::unique_ptr<LivePool>> pools_;
+  std::vector<LivePool*> dirty_;
+  std::unordered_map<std::uint32_t, Client*> clients_;  // by id, which is the cancel key's pid
+  LivePool::ClientList startup_clients_;                // not in a pool yet
+  std::vector<std::unique_ptr<Server>> graveyard_;      // freed at the end of the turn
+  std::vector<Client*> resume_later_;
+  std::uint32_t closing_clients_ = 0;  // gone from clients_, not yet from memory
+  struct Cancel;
+  std::list<Cancel> cancels_;
+
+  std::uint32_t client_ids_ = 0;
+  std::uint64_t server_ids_ = 0;
+  std::uint64_t client_connects_ = 0;
+  std::uint64_t accept_paused_ = 0;
+  std::array<std::uint64_t, pool::kRejectReasons> rejected_{};
+  Micros started_us_;
+  bool draining_ = false;
+  bool ending_clients_ = false;
+  bool closed_ = false;
+};
+
+}  // namespace carpool::proxy
