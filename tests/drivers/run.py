@@ -97,8 +97,19 @@ def changed(folder, files):
     return not stamp.exists() or stamp.read_text() != digest, lambda: stamp.write_text(digest)
 
 
-def install(language):
-    """Makes the folder that the language's programs run in, and returns it."""
+def install(language, failed={}):
+    """Makes the folder that the language's programs run in, and returns it. Fails once: the other
+    programs of a language that did not install are told so without another try."""
+    if language in failed:
+        raise RuntimeError(f"{language} did not install, see above")
+    try:
+        return install_now(language)
+    except (RuntimeError, OSError) as error:
+        failed[language] = error
+        raise
+
+
+def install_now(language):
     source = HERE / language
     if language in ("psql",):
         return source
