@@ -1,0 +1,183 @@
+#include "cli/commands.h"
+
+#include <CLI/Config.hpp>
+#include <CLI/Formatter.hpp>
+#include <algorithm>
+#include <memory>
+#include <optional>
+#include <ostream>
+#include <utility>
+
+#include "cli/check.h"
+#include "cli/drain.h"
+#include "cli/inject.h"
+#include "cli/status.h"
+#include "cli/wait.h"
+#include "config/reference.h"
+#include "config/text.h"
+
+namespace carpool::cli {
+namespace {
+
+constexpr int kExitUsage = 2;
+
+// Where the sidecar's read-only port is. --url is what charts written for other sidecars say.
+void add_admin(CLI::App& command, std::string& admin) {
+  command.add_option("--admin,--url", admin, "The sidecar's address")
+      ->envname("CARPOOL_ADMIN")
+      ->type_name("HOST:PORT")
+      ->capture_default_str();
+}
+
+void add_status(CLI::App& app, Commands& commands) {
+  auto options = std::make_shared<StatusOptions>();
+  CLI::App* command = app.add_subcommand("status", "Every pool: servers, clients, waits, times");
+  add_admin(*command, options->admin);
+  command->add_option("--database", options->database, "Only the pools of this database");
+  command->add_flag("--detailed", options->detailed, "Every client and server too");
+  CLI::Option* json =
+      command->add_flag("--json", options->json, "As JSON (docs/status.schema.json)");
+  command
+      ->add_flag("--check", options->check,
+                 "One line, and as exit code 0 ok, 1 from 80% in use,\n2 from 95%, 3 unreachable")
+      ->excludes(json);
+  command
+      ->add_option("--watch", options->watch_seconds, "Again and again, every 2 seconds or so many")
+      ->expected(0, 1)
+      ->default_str("2")
+      ->type_name("[SECONDS]")
+      ->check(CLI::Range(0.1, 86400.0));
+  command->footer("Example: carpool status --watch 5 --database app");
+  command->callback([options, &commands] {
+    options->clear_screen = commands.terminal && !options->json;
+    commands.exit_code = run_status(*options, commands.out, commands.err);
+  });
+}
+
+void add_wait(CLI::App& app, Commands& commands) {
+  auto options = std::make_shared<WaitOptions>();
+  CLI::App* command = app.add_subcommand("wait", "Block until the sidecar has started");
+  add_admin(*command, options->admin);
+  command->add_flag("--ready", options->ready, "Until it is ready for clients (/readyz)");
+  command
+      ->add_option_function<std::string>(
+          "--timeout",
+          [options](const std::string& text) {
+            const bool bare = text.find_first_not_of("0123456789") == std::string::npos;
+            auto timeout = config::parse_duration(bare ? text + "s" : text, text);
+            if (!timeout) throw CLI::ValidationError("--timeout", timeout.error().message);
+            options->timeout_us = *timeout;
+          },
+          "Give up after this, with exit code 1")
+      ->type_name("DURATION")
+      ->default_str("30s");
+  command->footer("Example: carpool wait --timeout 60s --ready");
+  command->callback(
+      [options, &commands] { commands.exit_code = run_wait(*options, commands.err); });
+}
+
+void add_control(CLI::App& app, Commands& commands, const std::string& name,
+                 const std::string& call, const std::string& help, bool of_one_database) {
+  auto options = std::make_shared<ControlOptions>();
+  options->call = call;
+  CLI::App* command = app.add_subcommand(name, help);
+  command->add_option("--control", options->control, "The sidecar's control port")
+      ->envname("CARPOOL_CONTROL")
+      ->type_name("HOST:PORT")
+      ->capture_default_str();
+  if (of_one_database) {
+    command->add_option("--database", options->database, "Only the pools of this database");
+  }
+  command->footer("Example: carpool " + name + (of_one_database ? " --database app" : ""));
+  command->callback([options, &commands] {
+    commands.exit_code = run_control(*options, commands.out, commands.err);
+  });
+}
+
+void add_check(CLI::App& app, Commands& commands) {
+  auto file = std::make_shared<std::string>();
+  CLI::App* command = app.add_subcommand("check", "Every error of a configuration file");
+  command->add_option("file", *file, "The file")->required()->type_name("FILE");
+  command->footer(
+      "Exit code 0: valid, 66: unreadable, 78: not valid.\n"
+      "Example: carpool check carpool.yaml");
+  command->callback(
+      [file, &commands] { commands.exit_code = run_check(*file, commands.out, commands.err); });
+}
+
+void add_inject(CLI::App& app, Commands& commands, bool remove) {
+  auto options = std::make_shared<InjectOptions>();
+  options->remove = remove;
+  CLI::App* command = app.add_subcommand(remove ? "uninject" : "inject",
+                                         remove ? "Manifests in, the same without the sidecar out"
+                                                : "Manifests in, the same with the sidecar out");
+  if (!remove) {
+    command->add_option("--config-map", options->config_map, "Where carpool.yaml is")
+        ->capture_default_str();
+    command->add_option("--image", options->image, "Else the image of this version");
+    command->add_flag("--classic", options->classic, "For Kubernetes before 1.29");
+  }
+  command->footer(remove ? "Example: kubectl get deploy web -o yaml | carpool uninject"
+                         : "Example: carpool inject < app.yaml | kubectl apply -f -");
+  command->callback([options, &commands] {
+    commands.exit_code = run_inject(*options, commands.in, commands.out, commands.err);
+  });
+}
+
+void add_config(CLI::App& app, Commands& commands) {
+  CLI::App* command = app.add_subcommand("config", "What the configuration's keys mean");
+  command->require_subcommand(1);
+  command->footer("Example: carpool config explain pool.size");
+
+  auto key = std::make_shared<std::string>();
+  CLI::App* explain = command->add_subcommand("explain", "One key or section, in a few lines");
+  explain->add_option("key", *key, "As in pool.size, size or pool")->required()->type_name("KEY");
+  explain->footer("Example: carpool config explain pool.acquireTimeout");
+  explain->callback([key, &commands] {
+    const std::optional<std::string> text = config::explain(*key);
+    if (text) {
+      commands.out << *text;
+      if (!text->ends_with('\n')) commands.out << '\n';
+      return;
+    }
+    commands.err << "carpool config explain: there is no key " << *key << "\n";
+    commands.exit_code = kExitFailed;
+  });
+
+  CLI::App* schema = command->add_subcommand("schema", "The JSON schema of the file");
+  schema->footer("Example: carpool config schema > carpool.schema.json");
+  schema->callback([&commands] { commands.out << config::json_schema() << '\n'; });
+  CLI::App* reference = command->add_subcommand("reference", "Every key, as Markdown");
+  reference->footer("Example: carpool config reference > configuration.md");
+  reference->callback([&commands] { commands.out << config::reference_markdown(); });
+}
+
+}  // namespace
+
+void add_commands(CLI::App& app, Commands& commands) {
+  add_check(app, commands);
+  add_status(app, commands);
+  add_wait(app, commands);
+  add_control(app, commands, "drain", "drain", "Let clients finish, then exit", false);
+  add_control(app, commands, "quit", "quitquitquit", "Exit, for the end of a Job", false);
+  add_control(app, commands, "pause", "pause", "Lend no server until resumed", true);
+  add_control(app, commands, "resume", "resume", "Lend servers again", true);
+  add_control(app, commands, "reconnect", "reconnect", "Replace every server, as leases end", true);
+  add_config(app, commands);
+  add_inject(app, commands, false);
+  add_inject(app, commands, true);
+  CLI::App* version = app.add_subcommand("version", "Print the version");
+  version->footer("Example: carpool version");
+  version->callback([&commands] { commands.out << "carpool " << commands.version << '\n'; });
+}
+
+int run_command_line(CLI::App& app, Commands& commands, int argc, const char* const* argv) {
+  try {
+    app.parse(argc, argv);
+    return commands.exit_code;
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error, commands.out, commands.err) == 0 ? 0 : kExitUsage;
+  }
+}
+
+}  // namespace carpool::cli

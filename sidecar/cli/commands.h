@@ -1,0 +1,31 @@
+// The command line of everything but `run`: options, help texts and the calls behind them.
+//
+//   status  wait  drain  quit  pause  resume  reconnect    ask a running sidecar
+//   check  config explain|schema|reference  inject  uninject  version    need none
+//
+// Invariant: every --help fits a screen of 24 lines and ends with an example.
+#pragma once
+
+#include <CLI/App.hpp>
+#include <iosfwd>
+#include <string>
+
+namespace carpool::cli {
+
+// Where commands write, and what they know of the binary.
+struct Commands {
+  std::string version;
+  std::istream& in;
+  std::ostream& out;
+  std::ostream& err;
+  bool terminal = false;  // `out` is a terminal that --watch may clear
+  int exit_code = 0;      // of the command that ran
+};
+
+// `commands` must outlive `app.parse`, which runs the command that was named.
+void add_commands(CLI::App& app, Commands& commands);
+
+// Parses and runs. Usage errors are exit code 2, --help and --version 0, else the command's own.
+int run_command_line(CLI::App& app, Commands& commands, int argc, const char* const* argv);
+
+}  // namespace carpool::cli

@@ -1,0 +1,61 @@
+// The command line. `run` is the sidecar; everything else is a thin client of a running one or of
+// the configuration (cli/commands.h). Exit codes of `run`: 0 clean, 1 failed, 2 usage, 3 cut
+// clients, 78 bad configuration.
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <CLI/App.hpp>
+#include <CLI/Config.hpp>
+#include <CLI/Formatter.hpp>
+#include <exception>
+#include <iostream>
+#include <string>
+
+#include "app.h"
+#include "cli/commands.h"
+
+namespace {
+
+constexpr const char* kDefaultConfig = "/etc/carpool/carpool.yaml";
+
+bool exists(const char* path) {
+  struct stat ignored {};
+  return stat(path, &ignored) == 0;
+}
+
+void add_run(CLI::App& app, carpool::cli::Commands& commands, carpool::AppOptions& options) {
+  CLI::App* run = app.add_subcommand("run", "Run the sidecar until SIGTERM");
+  run->add_option("--config", options.config_file,
+                  std::string("Else ") + kDefaultConfig +
+                      " where it exists,\nelse the environment alone (DATABASE_URL, PGHOST, ...)")
+      ->envname("CARPOOL_CONFIG")
+      ->type_name("FILE");
+  run->footer(
+      "Exit code 0: clean, 1: failed, 3: clients were cut, 78: bad configuration.\n"
+      "Example: carpool run --config carpool.yaml");
+  run->callback([&commands, &options] {
+    options.config_file_given = !options.config_file.empty();
+    if (!options.config_file_given && exists(kDefaultConfig)) options.config_file = kDefaultConfig;
+    commands.exit_code = carpool::run_app(options);
+  });
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  try {
+    CLI::App app{"Carpool: a PostgreSQL connection pooler that rides in your pod", "carpool"};
+    app.require_subcommand(1);
+    app.footer("Example: DATABASE_URL=postgresql://app@db/app carpool run");
+    carpool::cli::Commands commands{CARPOOL_VERSION, std::cin, std::cout, std::cerr,
+                                    isatty(STDOUT_FILENO) == 1};
+    carpool::AppOptions options;
+    options.version = CARPOOL_VERSION;
+    add_run(app, commands, options);
+    carpool::cli::add_commands(app, commands);
+    return carpool::cli::run_command_line(app, commands, argc, argv);
+  } catch (const std::exception& error) {
+    std::cerr << "carpool: " << error.what() << "\n";
+    return 1;
+  }
+}
