@@ -1,0 +1,105 @@
+#include "pg/users_file.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace carpool::pg {
+namespace {
+
+constexpr std::size_t kWarningsMax = 100;
+
+bool is_space(char c) {
+  return c == ' ' || c == '\t' || c == '\r';
+}
+
+void skip_space(std::string_view& line) {
+  while (!line.empty() && is_space(line.front())) line.remove_prefix(1);
+}
+
+// A text in quotes at the start of the line, which is then behind it.
+Result<std::string> take_text(std::string_view& line, std::string_view what) {
+  const auto error = [&what](std::string_view problem) {
+    return Error{std::string(what) + " " + std::string(problem)};
+  };
+  if (line.empty()) return error("is missing");
+  if (line.front() != '"') return error("must stand in double quotes");
+  std::string text;
+  for (std::size_t at = 1; at < line.size(); ++at) {
+    if (line[at] != '"') {
+      text.push_back(line[at]);
+    } else if (at + 1 < line.size() && line[at + 1] == '"') {
+      text.push_back('"');
+      ++at;
+    } else {
+      line.remove_prefix(at + 1);
+      if (text.empty()) return error("is empty");
+      if (text.size() > kUserTextBytesMax) return error("is too long");
+      if (text.find('\0') != std::string::npos) return error("holds a zero byte");
+      return text;
+    }
+  }
+  return error("lacks its closing quote");
+}
+
+bool is_md5(std::string_view secret) {
+  constexpr std::size_t kMd5Length = 35;
+  return secret.size() == kMd5Length && secret.starts_with("md5") &&
+         std::all_of(secret.begin() + 3, secret.end(), [](char c) {
+           return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f') || (c >= 'A' && c <= 'F');
+         });
+}
+
+}  // namespace
+
+Result<Users> Users::parse(std::string_view text, const Secrets& secrets) {
+  Users users;
+  std::size_t number = 0;
+  while (!text.empty()) {
+    ++number;
+    const std::size_t end = std::min(text.find('\n'), text.size());
+    std::string_view line = text.substr(0, end);
+    text.remove_prefix(std::min(end + 1, text.size()));
+    const auto at_line = [number](const std::string& problem) {
+      return Error{"line " + std::to_string(number) + ": " + problem};
+    };
+    skip_space(line);
+    if (line.empty() || line.front() == ';' || line.front() == '#') continue;
+    Result<std::string> user = take_text(line, "the user");
+    if (!user) return at_line(user.error().message);
+    skip_space(line);
+    const Result<std::string> secret = take_text(line, "the password or verifier");
+    if (!secret) return at_line(secret.error().message);
+    if (users.verifiers_.size() >= kUsersMax) return at_line("there are too many users");
+    if (users.verifiers_.contains(*user)) {
+      return at_line("the user \"" + *user + "\" stands here a second time");
+    }
+
+    ScramVerifier verifier;
+    if (looks_like_verifier(*secret)) {
+      Result<ScramVerifier> parsed = parse_verifier(*secret);
+      if (!parsed) return at_line(parsed.error().message);
+      verifier = std::move(*parsed);
+    } else if (is_md5(*secret)) {
+      return at_line(
+          "an MD5 hash cannot check scram-sha-256; set the password anew with "
+          "password_encryption = scram-sha-256 and copy rolpassword from pg_authid");
+    } else {
+      if (needs_saslprep(*secret) && users.warnings_.size() < kWarningsMax) {
+        users.warnings_.push_back("line " + std::to_string(number) +
+                                  ": a password beyond ASCII is taken as it stands, without "
+                                  "SASLprep; a verifier from pg_authid is safe in any case");
+      }
+      verifier =
+          make_verifier(*secret, salt_for_user(secrets.salt_secret, *user), secrets.iterations);
+    }
+    users.verifiers_.emplace(std::move(*user), std::move(verifier));
+  }
+  return users;
+}
+
+const ScramVerifier* Users::find(std::string_view user) const {
+  const auto at = verifiers_.find(std::string(user));
+  return at == verifiers_.end() ? nullptr : &at->second;
+}
+
+}  // namespace carpool::pg

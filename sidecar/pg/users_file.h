@@ -1,0 +1,49 @@
+// Users: who may sign in and with what, from a file in the format of PgBouncer's userlist.txt. The
+// text goes in, a value comes out; reading and watching the file is another's.
+//
+//   "alice" "SCRAM-SHA-256$4096:...$...:..."     ; a verifier, as in pg_authid.rolpassword
+//   "bob"   "a plain password"
+//
+// A quote inside a text is doubled. Empty lines and lines that start with ";" or "#" are passed
+// over, and so is what follows the second text.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "base/bytes.h"
+#include "base/result.h"
+#include "pg/scram_verifier.h"
+
+namespace carpool::pg {
+
+inline constexpr std::size_t kUsersMax = 100'000;
+inline constexpr std::size_t kUserTextBytesMax = 1024;
+
+class Users {
+ public:
+  struct Secrets {
+    ByteSpan salt_secret;  // see salt_for_user(); read during parse() only
+    std::uint32_t iterations;
+  };
+
+  // An error names the line and never a secret. Takes a PBKDF2 for each plain password (about a
+  // millisecond each), and so belongs into a worker thread where there may be many.
+  static Result<Users> parse(std::string_view text, const Secrets& secrets);
+
+  // Null: no such user. Valid as long as this.
+  const ScramVerifier* find(std::string_view user) const;
+  std::size_t size() const { return verifiers_.size(); }
+  // For the log: passwords that SASLprep could change (see make_verifier()), by line.
+  const std::vector<std::string>& warnings() const { return warnings_; }
+
+ private:
+  std::unordered_map<std::string, ScramVerifier> verifiers_;
+  std::vector<std::string> warnings_;
+};
+
+}  // namespace carpool::pg
