@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <ostream>
-#include <regex>
 #include <string_view>
 
 namespace carpool::cli {
@@ -23,28 +22,35 @@ std::string_view line_at(std::string_view text, int line) {
   return found;
 }
 
-// The same number of bytes, so that the caret still points at its place.
-void hide(std::string& line, const std::regex& secret) {
-  std::smatch match;
-  std::size_t from = 0;
-  while (from < line.size()) {
-    std::string rest = line.substr(from);
-    if (!std::regex_search(rest, match, secret)) return;
-    std::size_t begin = from + static_cast<std::size_t>(match.position(1));
-    std::size_t length = static_cast<std::size_t>(match.length(1));
-    std::fill_n(line.begin() + static_cast<std::ptrdiff_t>(begin), length, '*');
-    from = begin + length + 1;
-  }
+// Bytes [begin, end) as asterisks: as many as before, so that the caret still points at its place.
+void hide(std::string& line, std::size_t begin, std::size_t end) {
+  end = std::min(end, line.size());
+  if (begin < end) std::fill(line.begin() + begin, line.begin() + end, '*');
 }
 
-// Output of `carpool check` ends up in build logs: passwords in the file do not.
+// Output of `carpool check` ends up in build logs; passwords that stand in the file do not. What
+// might be part of one is hidden too: the line may be a broken one.
 std::string without_passwords(std::string_view source) {
-  static const std::regex kInUrl(R"(://[^:@/\s"']*:([^\s"'{}]*)@)");
-  static const std::regex kInKey(R"(password["']?\s*[:=]\s*["']?([^\s"'&,{}]+))",
-                                 std::regex::icase);
   std::string line(source.substr(0, kShownBytes_max));
-  hide(line, kInUrl);
-  hide(line, kInKey);
+  // scheme://user:password@host
+  if (std::size_t scheme = line.find("://"); scheme != std::string::npos) {
+    std::size_t colon = line.find(':', scheme + 3);
+    std::size_t at = line.rfind('@');
+    if (colon < at && at != std::string::npos) hide(line, colon + 1, at);
+  }
+  // password: value, password=value and misspellings; but not passwordFile.
+  auto lower = [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; };
+  std::string folded = line;
+  std::transform(folded.begin(), folded.end(), folded.begin(), lower);
+  for (std::size_t at = 0; (at = folded.find("pass", at)) != std::string::npos;) {
+    std::size_t end = folded.find_first_not_of("abcdefghijklmnopqrstuvwxyz_-", at);
+    bool is_file = folded.substr(at, end - at).ends_with("file");
+    at = std::min(folded.find_first_not_of("\"' ", end), line.size());
+    if (is_file || at == line.size()) continue;
+    if (line[at] == ':') hide(line, at + 1, line.size());
+    bool quoted = line[at] == '=' && line.compare(at + 1, 1, "'") == 0;
+    if (line[at] == '=') hide(line, at + 1, line.find_first_of(quoted ? "'" : "& ", at + 2));
+  }
   return line;
 }
 

@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <array>
 #include <optional>
 #include <utility>
 
@@ -59,23 +58,6 @@ std::string path_elsewhere(const std::string& name) {
   }
   return found;
 }
-
-// What libpq's parameter in the url of a database decides, so that the section above does not.
-constexpr std::array<std::pair<const char*, const char*>, 13> kUrlDecides = {{
-    {"host", "server.host"},
-    {"host", "server.port"},
-    {"port", "server.port"},
-    {"dbname", "server.database"},
-    {"user", "server.user"},
-    {"password", "server.password"},
-    {"password", "server.passwordFile"},
-    {"sslmode", "server.sslMode"},
-    {"sslrootcert", "server.sslRootCert"},
-    {"sslcert", "server.sslCert"},
-    {"sslkey", "server.sslKey"},
-    {"target_session_attrs", "server.targetSessionAttrs"},
-    {"options", "server.options"},
-}};
 
 class Interpreter {
  public:
@@ -155,7 +137,9 @@ void Interpreter::unknown(const Entry& entry, const std::string& prefix, const s
   std::string meant = nearest_name(entry.name, known);
   std::string elsewhere = path_elsewhere(entry.name);
   std::string hint;
-  if (!meant.empty()) {
+  if (entry.name.find(':') != std::string::npos) {
+    hint = "a `:` needs a space behind it";
+  } else if (!meant.empty()) {
     hint = fmt::format("did you mean `{}`?", meant);
   } else if (!elsewhere.empty() && elsewhere != prefix + entry.name) {
     hint = fmt::format("did you mean `{}`?", elsewhere);
@@ -253,9 +237,12 @@ void Interpreter::drop_overridden(const std::string& shown, Config& view) const 
   };
   if (draft_.is_given(shown + "server.url")) {
     Result<UrlParts> parts = parse_url(view.server.url);
-    for (const auto& [parameter, path] : kUrlDecides) {
-      if (parts && parts->contains(parameter)) drop(path);
+    for (const UrlDecides& decides : kUrlDecides) {
+      if (parts && parts->contains(decides.parameter)) drop(decides.path);
     }
+    // A port and a password belong to the host and the user that they stand beside.
+    if (parts && parts->contains("host")) drop("server.port");
+    if (parts && parts->contains("password")) drop("server.passwordFile");
   }
   if (draft_.is_given(shown + "server.password")) drop("server.passwordFile");
   if (draft_.is_given(shown + "server.passwordFile")) drop("server.password");

@@ -44,7 +44,8 @@ class TreeBuilder final : public YAML::EventHandler {
  public:
   void OnDocumentStart(const YAML::Mark& mark) override {
     if (documents_++ > 0) {
-      throw Refused(place_of(mark), "a second document (after `---`) is not expected");
+      throw Refused(place_of(mark),
+                    "there is more behind the end of the document; only one is expected");
     }
   }
   void OnDocumentEnd() override {}
@@ -115,13 +116,41 @@ std::string_view line_at(std::string_view text, int line) {
   return text.substr(0, text.find('\n'));
 }
 
-// What people run into most: ${VAR} between { and }, where YAML takes its braces for a mapping.
+// A place within the text: what the parser finds missing at the end is said of the last line.
+Place clamped(std::string_view yaml, Place place) {
+  if (yaml.ends_with('\n')) yaml.remove_suffix(1);
+  auto lines = static_cast<int>(std::count(yaml.begin(), yaml.end(), '\n')) + 1;
+  if (place.line <= lines) return place;
+  return {lines, static_cast<int>(line_at(yaml, lines).size()) + 1};
+}
+
+// What people run into most: a tab, and ${VAR} between { and }, whose braces YAML takes for its
+// own.
 std::string hint_for(std::string_view yaml, Place place) {
   std::string_view line = line_at(yaml, place.line);
+  if (line.substr(0, line.find_first_not_of(" \t")).find('\t') != std::string_view::npos) {
+    return " (the line is indented with a tab; YAML wants spaces)";
+  }
   std::size_t variable = line.find("${");
   bool inside_braces = variable != std::string_view::npos &&
                        line.substr(0, variable).find('{') != std::string_view::npos;
   return inside_braces ? " (inside { }, write \"${VAR}\" between quotes)" : "";
+}
+
+// The parser's messages that say little to those who do not know its insides.
+std::string in_plain_words(const std::string& message) {
+  static const std::map<std::string, std::string> kWords = {
+      {"end of map not found", "the indentation does not fit, or a `:` is missing"},
+      {"end of sequence not found", "the indentation does not fit, or a `-` is missing"},
+      {"end of map flow not found", "a `{` lacks its `}`, or a `,` is missing"},
+      {"end of sequence flow not found", "a `[` lacks its `]`, or a `,` is missing"},
+      {"illegal EOF in scalar", "a quote lacks its end"},
+      {"unknown token", "the text ends or goes on unexpectedly"},
+      {"illegal map value", "a `:` is not expected (a value that holds one needs quotes)"},
+      {"illegal flow end", "a `}` or `]` without its beginning"},
+  };
+  auto found = kWords.find(message);
+  return found == kWords.end() ? message : found->second;
 }
 
 // Empty on failure, with a problem.
@@ -135,7 +164,9 @@ std::optional<Tree> parse_yaml(std::string_view yaml, std::vector<Problem>& prob
     add_problem(problems, "", {line, 1}, "holds a NUL byte: not UTF-8 text, or half written");
     return std::nullopt;
   }
-  std::istringstream in{std::string(yaml)};
+  // yaml-cpp takes a key without its `:`, and a quote without its end, for good where nothing but a
+  // line feed follows (its issue 819): a half-written file ends so. A comment follows here.
+  std::istringstream in{std::string(yaml) + (yaml.empty() || yaml.ends_with('\n') ? "#" : "\n#")};
   try {
     YAML::Parser parser(in);
     TreeBuilder builder;
@@ -145,8 +176,9 @@ std::optional<Tree> parse_yaml(std::string_view yaml, std::vector<Problem>& prob
   } catch (const Refused& refused) {
     add_problem(problems, "", refused.place, refused.message);
   } catch (const YAML::Exception& error) {
-    Place place = place_of(error.mark);
-    add_problem(problems, "", place, "not valid YAML: " + error.msg + hint_for(yaml, place));
+    Place place = clamped(yaml, place_of(error.mark));
+    add_problem(problems, "", place,
+                "not valid YAML: " + in_plain_words(error.msg) + hint_for(yaml, place));
   } catch (const std::exception& error) {
     add_problem(problems, "", {}, fmt::format("not valid YAML: {}", error.what()));
   }

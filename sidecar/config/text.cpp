@@ -53,8 +53,8 @@ std::string text_of_number(const Key& key, std::int64_t number) {
   return key.type == KeyType::Duration ? format_duration(number) : fmt::format("{}", number);
 }
 
-Result<Value> check_range(const Key& key, std::int64_t number, std::string_view written) {
-  if (number == 0 && !key.zero.empty()) return Value{number};
+Status check_range(const Key& key, std::int64_t number, std::string_view written) {
+  if (number == 0 && !key.zero.empty()) return Ok{};
   if (number < key.min) {
     std::string besides =
         key.zero.empty() ? "" : fmt::format(", or {} ({})", text_of_number(key, 0), key.zero);
@@ -65,7 +65,17 @@ Result<Value> check_range(const Key& key, std::int64_t number, std::string_view 
     return Error{
         fmt::format("must be at most {}, not {}", text_of_number(key, key.max), quote(written))};
   }
-  return Value{number};
+  return Ok{};
+}
+
+// An Int or a Duration, parsed, as a value within the key's limits.
+Result<Value> limited(const Key& key, const Result<std::int64_t>& number,
+                      std::string_view written) {
+  if (!number) return number.error();
+  if (Status in_range = check_range(key, *number, written); !in_range) return in_range.error();
+  Value value;
+  value = *number;
+  return value;
 }
 
 Result<Value> parse_string(const Key& key, std::string_view text) {
@@ -227,16 +237,10 @@ Result<Value> parse_value(const Key& key, std::string_view text, std::string_vie
       return parse_string(key, text);
     case KeyType::Enum:
       return parse_choice(key, text, written);
-    case KeyType::Int: {
-      Result<std::int64_t> number = parse_whole_number(text, written);
-      if (!number) return number.error();
-      return check_range(key, *number, written);
-    }
-    case KeyType::Duration: {
-      Result<Micros> time = parse_duration(text, written);
-      if (!time) return time.error();
-      return check_range(key, *time, written);
-    }
+    case KeyType::Int:
+      return limited(key, parse_whole_number(text, written), written);
+    case KeyType::Duration:
+      return limited(key, parse_duration(text, written), written);
   }
   CHECK(false);
 }

@@ -4,6 +4,7 @@
 // last word when it connects; this never resolves a name or reads a service file.
 #pragma once
 
+#include <array>
 #include <map>
 #include <string>
 #include <string_view>
@@ -18,6 +19,25 @@ using UrlParts = std::map<std::string, std::string>;
 
 // The most parameters of one connection string.
 inline constexpr std::size_t kUrlParts_max = 100;
+
+// A parameter of libpq, and the key of ours that says the same.
+struct UrlDecides {
+  const char* parameter;
+  const char* path;
+};
+inline constexpr std::array<UrlDecides, 11> kUrlDecides = {{
+    {"host", "server.host"},
+    {"port", "server.port"},
+    {"dbname", "server.database"},
+    {"user", "server.user"},
+    {"password", "server.password"},
+    {"sslmode", "server.sslMode"},
+    {"sslrootcert", "server.sslRootCert"},
+    {"sslcert", "server.sslCert"},
+    {"sslkey", "server.sslKey"},
+    {"target_session_attrs", "server.targetSessionAttrs"},
+    {"options", "server.options"},
+}};
 
 // The error completes "server.url: ..." and never holds any part of a password.
 Result<UrlParts> parse_url(std::string_view url);

@@ -10,6 +10,7 @@
 #include <string_view>
 #include <utility>
 
+#include "base/check.h"
 #include "config/keys.h"
 #include "config/text.h"
 #include "config/url.h"
@@ -108,6 +109,7 @@ class Validator {
   void check_drain();
   void check_pool(const std::string& prefix, const Pool& pool);
   void check_server(const std::string& prefix, const Server& server);
+  void check_overrides(const std::string& prefix, const Server& server, const UrlParts& parts);
   void check_hosts(const std::string& prefix, const Server& server);
   void check_not_itself(const std::string& prefix, const Server& server);
   void check_databases();
@@ -284,6 +286,25 @@ void Validator::check_pool(const std::string& prefix, const Pool& pool) {
   }
 }
 
+// A key beside a url wins over it, which is seldom meant where the two differ: a default written
+// out, such as `sslMode: prefer`, would undo the url's `sslmode=verify-full`.
+void Validator::check_overrides(const std::string& prefix, const Server& server,
+                                const UrlParts& parts) {
+  if (!prefix.empty() && !draft_.is_given(prefix + "server.url")) return;
+  Config view = view_of(server, Pool{});
+  for (const UrlDecides& decides : kUrlDecides) {
+    auto part = parts.find(decides.parameter);
+    if (part == parts.end() || !draft_.is_given(prefix + decides.path)) continue;
+    const Key* key = find_key(decides.path);
+    CHECK(key != nullptr);
+    Value value = key->get(view);
+    bool set = value != key->get(Config{});
+    if (!set || to_text(*key, value) == part->second) continue;
+    warn(prefix, {decides.path, "server.url"},
+         fmt::format("overrides the `{}` of the server's url", decides.parameter));
+  }
+}
+
 void Validator::check_hosts(const std::string& prefix, const Server& server) {
   for (const std::string& host : split(server.host)) {
     if (host.empty() || host.front() == '/' || host.front() == '@' || is_ip(host)) continue;
@@ -326,7 +347,10 @@ void Validator::check_not_itself(const std::string& prefix, const Server& server
 
 void Validator::check_server(const std::string& prefix, const Server& server) {
   if (!server.url.empty()) {
-    if (Result<UrlParts> parts = parse_url(server.url); !parts) {
+    Result<UrlParts> parts = parse_url(server.url);
+    if (parts) {
+      check_overrides(prefix, server, *parts);
+    } else {
       error(prefix, {"server.url"}, parts.error().message);
     }
   }
