@@ -17,7 +17,7 @@ import time
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "tools"))
 
 from contenders import ALL, POOL_SIZE, Carpool, PgBouncer  # noqa: E402
-from rows import ROWS  # noqa: E402
+from rows import ROWS, Failed  # noqa: E402
 from throwaway import LOOPBACK, ROOT, Postgres  # noqa: E402
 
 HOME = ROOT / "build" / "bench"
@@ -52,6 +52,7 @@ class Results:
 
     def __init__(self):
         self.values = {}
+        self.failed = set()  # (row, contender)
 
     def add(self, row, contender, figures):
         for metric in ROWS[row].metrics:
@@ -75,7 +76,8 @@ class Results:
         for row in rows:
             for metric, words in ROWS[row].metrics.items():
                 first = metric == next(iter(ROWS[row].metrics))
-                cells = [number(self.median(row, metric, name)) for name in names]
+                cells = ["fails" if (row, name) in self.failed
+                         else number(self.median(row, metric, name)) for name in names]
                 yield (f"| {ROWS[row].title if first else ''} | {words} | {' | '.join(cells)} "
                        f"| {number(self.ratio(row, metric))} |")
 
@@ -139,9 +141,13 @@ def run(args, rows):
             for row in rows:
                 turn = round_number % len(contenders)
                 for contender in contenders[turn:] + contenders[:turn]:
-                    figures = ROWS[row].measure(contender, args.seconds)
+                    try:
+                        figures = ROWS[row].measure(contender, args.seconds)
+                        told = ", ".join(f"{key} {number(value)}" for key, value in figures.items())
+                    except Failed as error:
+                        results.failed.add((row, contender.name))
+                        figures, told = {}, f"fails: {error}"
                     results.add(row, contender.name, figures)
-                    told = ", ".join(f"{key} {number(value)}" for key, value in figures.items())
                     print(f"{round_number + 1}/{args.rounds} {row:9} {contender.name:9} {told}",
                           flush=True)
     return results

@@ -22,6 +22,10 @@ IDLE_SMALL, IDLE_LARGE = 200, 4000
 assert IDLE_LARGE <= CLIENTS_MAX
 
 
+class Failed(Exception):
+    """The contender could not do what the row asks."""
+
+
 class Pgbench:
     """pgbench for some seconds; the poolers keep running between rounds, as they do in life."""
 
@@ -50,7 +54,7 @@ class Pgbench:
                                  stderr=subprocess.PIPE)
             after = contender.cpu_seconds()
             if run.returncode != 0:
-                raise RuntimeError(f"{contender.name}, {self.title}: pgbench failed\n{run.stderr}")
+                raise Failed(run.stderr.strip().splitlines()[0])
             done = int(re.search(r"actually processed: (\d+)", run.stdout)[1])
             if not done:  # the time was up before the last of them was connected
                 return {}
