@@ -195,7 +195,8 @@ class Postgres:
             self.process = subprocess.Popen(
                 self.prefix + [str(self.bin / "postgres"), "-D", str(data), "-p", str(self.port),
                                "-k", "", "-c", "listen_addresses=127.0.0.1", "-c", "fsync=off",
-                               "-c", "max_connections=200", "-c", "log_min_messages=warning"],
+                               "-c", "max_connections=200", "-c", "log_min_messages=warning",
+                               "-c", "autovacuum=off"],
                 stdout=log, stderr=log, cwd="/")
         for _ in range(200):
             if self.process.poll() is not None:
@@ -225,14 +226,14 @@ class Postgres:
 class Carpool:
     """One `carpool run` in transaction mode, one a program, so that none inherits from another."""
 
-    def __init__(self, binary, folder, postgres, name):
+    def __init__(self, binary, folder, postgres, name, databases=""):
         self.port, self.admin, control = free_port(), free_port(), free_port()
         config = folder / f"{name}.yaml"
         config.write_text(
             f"listen: {{address: 127.0.0.1, port: {self.port}}}\n"
             f"admin: {{address: 127.0.0.1, port: {self.admin}, controlPort: {control}}}\n"
             f"server: {{host: 127.0.0.1, port: {postgres.port}}}\n"
-            f"pool: {{mode: transaction, size: {POOL_SIZE}, acquireTimeout: 10s}}\n")
+            f"pool: {{mode: transaction, size: {POOL_SIZE}, acquireTimeout: 10s}}\n" + databases)
         self.log = folder / f"{name}.log"
         with open(self.log, "wb") as log:
             self.process = subprocess.Popen([str(binary), "run", "--config", str(config)],
