@@ -2,10 +2,14 @@
 
 #include <algorithm>
 #include <array>
+#include <cstdlib>
 #include <string_view>
 #include <utility>
 
+#include "admin/clock.h"
+#include "admin/diagnosis.h"
 #include "admin/door.h"
+#include "admin/history.h"
 #include "admin/http_answer.h"
 #include "admin/metrics.h"
 #include "admin/status_json.h"
@@ -86,6 +90,7 @@ struct AdminServer::Impl {
 
   Options options;
   Source source;
+  History history;
   HttpAnswer read_only;
   HttpAnswer control;
   std::uint16_t port = 0;
@@ -96,11 +101,14 @@ struct AdminServer::Impl {
   void get(const Request& in, Response& out);
   void steer(Control what, const Request& in, Response& out);
 
+  void sample();  // for the history, each History::kInterval_us
+
   void startupz(const Request& in, Response& out);
   void livez(const Request& in, Response& out);
   void readyz(const Request& in, Response& out);
   void metrics(const Request& in, Response& out);
   void status(const Request& in, Response& out);
+  void past(const Request& in, Response& out);
   void config(const Request& in, Response& out);
   void page_html(const Request& in, Response& out);
   void page_css(const Request& in, Response& out);
@@ -134,15 +142,16 @@ void AdminServer::Impl::get(const Request& in, Response& out) {
     std::string_view path;
     void (Impl::*handler)(const Request&, Response&);
   };
-  static constexpr std::array<Route, 9> kRoutes = {{{"/startupz", &Impl::startupz},
-                                                    {"/livez", &Impl::livez},
-                                                    {"/readyz", &Impl::readyz},
-                                                    {"/metrics", &Impl::metrics},
-                                                    {"/status", &Impl::status},
-                                                    {"/config", &Impl::config},
-                                                    {"/", &Impl::page_html},
-                                                    {"/page.css", &Impl::page_css},
-                                                    {"/page.js", &Impl::page_js}}};
+  static constexpr std::array<Route, 10> kRoutes = {{{"/startupz", &Impl::startupz},
+                                                     {"/livez", &Impl::livez},
+                                                     {"/readyz", &Impl::readyz},
+                                                     {"/metrics", &Impl::metrics},
+                                                     {"/status", &Impl::status},
+                                                     {"/history", &Impl::past},
+                                                     {"/config", &Impl::config},
+                                                     {"/", &Impl::page_html},
+                                                     {"/page.css", &Impl::page_css},
+                                                     {"/page.js", &Impl::page_js}}};
   const auto* found = std::find_if(kRoutes.begin(), kRoutes.end(),
                                    [&](const Route& r) { return r.path == in.path; });
   if (found == kRoutes.end()) return set_error(out, 404, "nothing is served at " + in.path);
@@ -180,7 +189,13 @@ void AdminServer::Impl::metrics(const Request&, Response& out) {
 }
 
 void AdminServer::Impl::status(const Request& in, Response& out) {
-  std::optional<pool::Snapshot> snapshot = source.snapshot(in.get_param_value("detailed") == "1");
+  const bool detailed = in.get_param_value("detailed") == "1";
+  std::optional<pool::Snapshot> snapshot = source.snapshot(detailed);
+  // The lists cost the loop most, so they are made for nobody unless clients wait.
+  if (snapshot && !detailed &&
+      std::any_of(snapshot->pools.begin(), snapshot->pools.end(), needs_details)) {
+    snapshot = source.snapshot(true);
+  }
   if (!snapshot) return set_error(out, 503, kNoAnswer);
   if (in.has_param("database")) {
     const std::string database = in.get_param_value("database");
@@ -190,7 +205,18 @@ void AdminServer::Impl::status(const Request& in, Response& out) {
     std::erase_if(snapshot->server_list, is_other);
     if (snapshot->pools.empty()) return set_error(out, 404, "there is no pool of " + database);
   }
-  set_json(out, 200, status_json(*snapshot, options.version));
+  const StatusExtras extras{&history, monotonic_us(), detailed};
+  set_json(out, 200, status_json(*snapshot, options.version, extras));
+}
+
+void AdminServer::Impl::past(const Request& in, Response& out) {
+  const std::string since = in.get_param_value("since");
+  set_json(out, 200, history.json(std::strtoull(since.c_str(), nullptr, 10)));
+}
+
+void AdminServer::Impl::sample() {
+  const std::optional<pool::Snapshot> snapshot = source.snapshot(false);
+  if (snapshot) history.add(*snapshot, monotonic_us());
 }
 
 void AdminServer::Impl::config(const Request&, Response& out) {
@@ -230,13 +256,16 @@ Result<std::unique_ptr<AdminServer>> AdminServer::start(Options options, Source 
   std::vector<ListeningSocket> sockets;  // in the order of Port
   sockets.push_back(std::move(*read_only));
   sockets.push_back(std::move(*control));
+  Door::Options door_options;
+  door_options.tick = [impl = impl.get()] { impl->sample(); };
+  door_options.tick_us = History::kInterval_us;
   Result<std::unique_ptr<Door>> door = Door::open(
       std::move(sockets),
       [impl = impl.get()](std::size_t listener, const std::string& request) {
         const bool is_control = static_cast<Port>(listener) == Port::Control;
         return (is_control ? impl->control : impl->read_only).answer(request);
       },
-      Door::Options{});
+      std::move(door_options));
   if (!door) return door.error();
   impl->door = std::move(*door);
   return std::unique_ptr<AdminServer>(new AdminServer(std::move(impl)));

@@ -6,6 +6,7 @@
 //     /startupz    configured and listening    /metrics   Prometheus text format
 //     /livez       the loop answered           /status    JSON; ?database=NAME, ?detailed=1
 //     /readyz      clients may come            /config    JSON; secrets masked by who supplies it
+//     /history     the last ten minutes, JSON; ?since=N: only what is new
 //   control port, POST (403 on the read-only port)
 //     /drain  /quitquitquit  /pause  /resume  /reconnect    each takes ?database=NAME where it
 //     makes sense; without it, all

@@ -15,22 +15,17 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
-#include <ctime>
 #include <string_view>
 #include <system_error>
 #include <utility>
+
+#include "admin/clock.h"
 
 namespace carpool::admin {
 namespace {
 
 constexpr int kBacklog = 64;
 constexpr Micros kAcceptRest_us = kMicrosPerSecond;
-
-Micros monotonic_us() {
-  timespec now{};
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return now.tv_sec * kMicrosPerSecond + now.tv_nsec / 1000;
-}
 
 // The two answers the door gives by itself, without a worker.
 std::string refusal(std::string_view status, std::string_view why) {

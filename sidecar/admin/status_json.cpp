@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 #include <numeric>
 
+#include "admin/diagnosis.h"
 #include "admin/level.h"
 #include "admin/percentile.h"
 #include "admin/text.h"
@@ -38,7 +39,7 @@ std::uint64_t sum(const Values& values) {
   return std::accumulate(values.begin(), values.end(), std::uint64_t{0});
 }
 
-// Connected, in whatever state, and waiting for the next counted once each.
+// With their sum.
 template <typename Values, typename Names>
 Json states(const Values& values, const Names& names) {
   Json out = by_name(values, names);
@@ -114,6 +115,16 @@ Json pool_json(const PoolSnapshot& pool) {
           {"counters", counters(pool)}};
 }
 
+Json recent_json(const Recent& recent) {
+  return {{"seconds", rounded(recent.seconds)},
+          {"transactionsPerSecond", rounded(recent.transactions_per_second)},
+          {"queriesPerSecond", rounded(recent.queries_per_second)},
+          {"errorsPerSecond", rounded(recent.errors_per_second)},
+          {"waitSeconds", times(recent.wait)},
+          {"querySeconds", times(recent.query)},
+          {"transactionSeconds", times(recent.transaction)}};
+}
+
 Json totals(const std::vector<PoolSnapshot>& pools) {
   std::uint64_t size = 0, servers = 0, busy = 0, in_queue = 0, transactions = 0, queries = 0,
                 failed = 0;
@@ -166,7 +177,8 @@ Json server_json(const pool::ServerSnapshot& server) {
 
 }  // namespace
 
-std::string status_json(const pool::Snapshot& snapshot, const std::string& version) {
+std::string status_json(const pool::Snapshot& snapshot, const std::string& version,
+                        const StatusExtras& extras) {
   Json out = {{"version", version},
               {"level", level_name(level_of(snapshot))},
               {"uptimeSeconds", rounded(seconds(snapshot.uptime_us))},
@@ -180,16 +192,22 @@ std::string status_json(const pool::Snapshot& snapshot, const std::string& versi
                 {"rejected", by_name(snapshot.clients_rejected, pool::kRejectReasonNames)}}},
               {"totals", totals(snapshot.pools)},
               {"pools", Json::array()}};
-  for (const PoolSnapshot& pool : snapshot.pools) out["pools"].push_back(pool_json(pool));
-  if (!snapshot.client_list.empty() || !snapshot.server_list.empty()) {
+  for (const PoolSnapshot& pool : snapshot.pools) {
+    Json& entry = out["pools"].emplace_back(pool_json(pool));
+    if (extras.history != nullptr) {
+      const auto recent = extras.history->last_minute(pool, extras.now_us);
+      if (recent) entry["lastMinute"] = recent_json(*recent);
+    }
+    const Diagnosis why = diagnose(pool, snapshot);
+    if (!why.cause.empty()) {
+      entry["why"] = {{"cause", why.cause}, {"sentence", why.sentence}, {"setting", why.setting}};
+    }
+  }
+  if (extras.lists) {
     Json& clients = out["clientList"] = Json::array();
-    for (const pool::ClientSnapshot& client : snapshot.client_list) {
-      clients.push_back(client_json(client));
-    }
+    for (const auto& client : snapshot.client_list) clients.push_back(client_json(client));
     Json& servers = out["serverList"] = Json::array();
-    for (const pool::ServerSnapshot& server : snapshot.server_list) {
-      servers.push_back(server_json(server));
-    }
+    for (const auto& server : snapshot.server_list) servers.push_back(server_json(server));
   }
   return dumped(out);
 }
