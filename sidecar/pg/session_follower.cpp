@@ -54,6 +54,7 @@ void SessionFollower::reset_all() {
     const std::string* sql = current_ ? current_->find(name) : nullptr;
     next = sql != nullptr ? table_->with(next, name, *sql) : table_->without(next, name);
   }
+  if (!within_limits(next)) lost_ = true;
   current_ = std::move(next);
 }
 

@@ -1,0 +1,50 @@
+// The scanner over any text: it ends, its tokens are disjoint and in order, and what it says can
+// be replayed as one statement.
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+
+#include "base/check.h"
+#include "pg/sql_lexer.h"
+#include "pg/sql_scan.h"
+
+using namespace carpool::pg;
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  if (size == 0) return 0;
+  const bool conforming = (data[0] & 1) == 0;
+  const std::string_view sql(reinterpret_cast<const char*>(data) + 1, size - 1);
+
+  SqlLexer lexer(sql, conforming);
+  const char* end = sql.data();
+  for (Token token = lexer.next(); token.type != TokenType::End; token = lexer.next()) {
+    CHECK(!token.text.empty());
+    CHECK(token.text.data() >= end);
+    end = token.text.data() + token.text.size();
+    CHECK(end <= sql.data() + sql.size());
+    if (const auto text = decode_string(token, conforming)) {
+      const std::string literal = quote_literal(*text);
+      for (const bool either : {true, false}) {
+        SqlLexer again(literal, either);
+        const Token one = again.next();
+        CHECK(one.text == literal);
+        CHECK(decode_string(one, either) == text);
+      }
+    }
+    if (is_name(token)) CHECK(decode_name(token).size() <= 63);
+  }
+
+  const Scan found = scan(sql, {.standard_conforming_strings = conforming});
+  CHECK(found.effects.size() <= kScanEffectsMax);
+  CHECK(found.statements <= sql.size());
+  for (const SessionEffect& effect : found.effects) {
+    CHECK(effect.statement < found.statements);
+    CHECK((effect.kind == SessionEffect::Kind::Set) == !effect.sql.empty());
+    if (effect.sql.empty()) continue;
+    CHECK(effect.sql.size() <= kSetSqlBytesMax);
+    // A statement that ends the text (an open quote) is one that PostgreSQL refuses.
+    const Scan again = scan(effect.sql, {.standard_conforming_strings = conforming});
+    CHECK(again.statements == 1);
+  }
+  return 0;
+}
