@@ -24,6 +24,7 @@ namespace {
 
 constexpr int kAnswerMs = 6000;
 constexpr int kSettleMs = 4000;
+constexpr int kRefreshMs = 100;
 
 struct Options {
   std::string carpool;  // with {size} for the pool's size
@@ -147,6 +148,14 @@ class Runner {
     if (!difference) difference = settle(script.steps.size());
     tidy(script);
     return difference;
+  }
+
+  // Ends the servers behind Carpool, so that nothing of earlier scripts is left on them.
+  void refresh() {
+    pooled_keeper_.run(
+        "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname ="
+        " current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'");
+    std::this_thread::sleep_for(std::chrono::milliseconds(kRefreshMs));
   }
 
   const std::vector<bool>& skipped() const { return skipped_; }
@@ -303,8 +312,13 @@ class Runner {
 };
 
 // Delta debugging (Zeller and Hildebrandt, 2002): the smallest list of steps that still differs, as
-// far as leaving out ever smaller runs of steps finds it.
-Script shrink(Runner& runner, Script script, Difference& difference) {
+// far as leaving out ever smaller runs of steps finds it. On new servers where it differs there
+// too, so that the script stands for itself; else what earlier scripts left behind plays a part.
+Script shrink(Runner& runner, Script script, Difference& difference, bool& fresh) {
+  runner.refresh();
+  const auto alone = runner.run(script);
+  fresh = alone.has_value();
+  if (fresh) difference = *alone;
   script.steps.resize(std::min(script.steps.size(), difference.step + 1));
   for (size_t run = script.steps.size() / 2; run >= 1;) {
     bool smaller = false;
@@ -312,6 +326,7 @@ Script shrink(Runner& runner, Script script, Difference& difference) {
       Script less = script;
       const auto begin = less.steps.begin() + static_cast<long>(from);
       less.steps.erase(begin, begin + static_cast<long>(std::min(run, less.steps.size() - from)));
+      if (fresh) runner.refresh();
       if (auto still = runner.run(less)) {
         less.steps.resize(std::min(less.steps.size(), still->step + 1));
         script = std::move(less);
@@ -363,11 +378,17 @@ int main(const Options& options) {
     failed++;
     std::cout << "script " << i << " differs at step " << difference->step << " (again: --seed "
               << options.seed << " --first " << i << " --scripts 1)\n";
-    script = shrink(runner, std::move(script), *difference);
+    bool fresh = true;
+    const Script whole = script;
+    const Difference at_first = *difference;
+    script = shrink(runner, std::move(script), *difference, fresh);
+    if (fresh) runner.refresh();
     if (auto again = runner.run(script)) {
+      if (!fresh) std::cout << "  on servers that earlier scripts used:\n";
       print(runner, script, *again);
     } else {
-      std::cout << "  it did not differ again; then:\n      " << difference->what << "\n";
+      std::cout << "  it did not differ again; the whole of it:\n";
+      print(runner, whole, at_first);
     }
   }
   std::cout << runner.steps_run() << " steps\n" << passed << " passed, " << failed << " failed\n";
