@@ -27,8 +27,26 @@
 namespace carpool::config {
 namespace {
 
-Place place_of(const YAML::Mark& mark) {
-  return mark.is_null() ? Place{} : Place{mark.line + 1, mark.column + 1};
+std::string_view line_at(std::string_view text, int line) {
+  for (int i = 1; i < line; i++) {
+    std::size_t end = text.find('\n');
+    if (end == std::string_view::npos) return "";
+    text.remove_prefix(end + 1);
+  }
+  return text.substr(0, text.find('\n'));
+}
+
+// Just behind the text: what a parser finds missing there is said of the last line.
+Place end_of(std::string_view yaml) {
+  if (yaml.ends_with('\n')) yaml.remove_suffix(1);
+  auto line = static_cast<int>(std::count(yaml.begin(), yaml.end(), '\n')) + 1;
+  return {line, static_cast<int>(line_at(yaml, line).size()) + 1};
+}
+
+// Where a mark is, at most `end`.
+Place place_of(const YAML::Mark& mark, Place end) {
+  if (mark.is_null()) return Place{};
+  return mark.line + 1 > end.line ? end : Place{mark.line + 1, mark.column + 1};
 }
 
 // Thrown by TreeBuilder through yaml-cpp, and caught in parse_yaml.
@@ -42,9 +60,12 @@ struct Refused : std::exception {
 // Turns yaml-cpp's events into a Tree.
 class TreeBuilder final : public YAML::EventHandler {
  public:
+  // No place is behind `end`.
+  explicit TreeBuilder(Place end) : end_(end) {}
+
   void OnDocumentStart(const YAML::Mark& mark) override {
     if (documents_++ > 0) {
-      throw Refused(place_of(mark),
+      throw Refused(place_of(mark, end_),
                     "there is more behind the end of the document; only one is expected");
     }
   }
@@ -55,7 +76,7 @@ class TreeBuilder final : public YAML::EventHandler {
   }
   void OnAlias(const YAML::Mark& mark, YAML::anchor_t anchor) override {
     auto found = anchors_.find(anchor);
-    if (found == anchors_.end()) throw Refused(place_of(mark), "an alias to no anchor");
+    if (found == anchors_.end()) throw Refused(place_of(mark, end_), "an alias to no anchor");
     attach(found->second);
   }
   void OnScalar(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
@@ -80,12 +101,12 @@ class TreeBuilder final : public YAML::EventHandler {
   std::size_t add(NodeKind kind, const YAML::Mark& mark, const std::string& tag,
                   YAML::anchor_t anchor) {
     if (tree_.nodes.size() >= kTreeNodes_max) {
-      throw Refused(place_of(mark), fmt::format("has more than {} values", kTreeNodes_max));
+      throw Refused(place_of(mark, end_), fmt::format("has more than {} values", kTreeNodes_max));
     }
     // "?" and "!" say that there is none; YAML 1.2, chapter 10, has the others.
     bool known = tag.empty() || tag == "?" || tag == "!" || tag.starts_with("tag:yaml.org,2002:");
-    if (!known) throw Refused(place_of(mark), "a tag (`!...`) is not expected");
-    tree_.nodes.push_back({kind, place_of(mark), "", {}});
+    if (!known) throw Refused(place_of(mark, end_), "a tag (`!...`) is not expected");
+    tree_.nodes.push_back({kind, place_of(mark, end_), "", {}});
     std::size_t index = tree_.nodes.size() - 1;
     if (anchor != YAML::NullAnchor) anchors_[anchor] = index;
     attach(index);
@@ -96,33 +117,18 @@ class TreeBuilder final : public YAML::EventHandler {
   }
   void open(std::size_t index, const YAML::Mark& mark) {
     if (open_.size() >= kTreeDepth_max) {
-      throw Refused(place_of(mark), fmt::format("is nested deeper than {} levels", kTreeDepth_max));
+      throw Refused(place_of(mark, end_),
+                    fmt::format("is nested deeper than {} levels", kTreeDepth_max));
     }
     open_.push_back(index);
   }
 
+  const Place end_;
   Tree tree_;
   std::vector<std::size_t> open_;  // the collections around the next event
   std::map<YAML::anchor_t, std::size_t> anchors_;
   int documents_ = 0;
 };
-
-std::string_view line_at(std::string_view text, int line) {
-  for (int i = 1; i < line; i++) {
-    std::size_t end = text.find('\n');
-    if (end == std::string_view::npos) return "";
-    text.remove_prefix(end + 1);
-  }
-  return text.substr(0, text.find('\n'));
-}
-
-// A place within the text: what the parser finds missing at the end is said of the last line.
-Place clamped(std::string_view yaml, Place place) {
-  if (yaml.ends_with('\n')) yaml.remove_suffix(1);
-  auto lines = static_cast<int>(std::count(yaml.begin(), yaml.end(), '\n')) + 1;
-  if (place.line <= lines) return place;
-  return {lines, static_cast<int>(line_at(yaml, lines).size()) + 1};
-}
 
 // What people run into most: a tab, and ${VAR} between { and }, whose braces YAML takes for its
 // own.
@@ -164,19 +170,20 @@ std::optional<Tree> parse_yaml(std::string_view yaml, std::vector<Problem>& prob
     add_problem(problems, "", {line, 1}, "holds a NUL byte: not UTF-8 text, or half written");
     return std::nullopt;
   }
+  const Place end = end_of(yaml);
   // yaml-cpp takes a key without its `:`, and a quote without its end, for good where nothing but a
   // line feed follows (its issue 819): a half-written file ends so. A comment follows here.
   std::istringstream in{std::string(yaml) + (yaml.empty() || yaml.ends_with('\n') ? "#" : "\n#")};
   try {
     YAML::Parser parser(in);
-    TreeBuilder builder;
+    TreeBuilder builder(end);
     while (parser.HandleNextDocument(builder)) {
     }
     return builder.take();
   } catch (const Refused& refused) {
     add_problem(problems, "", refused.place, refused.message);
   } catch (const YAML::Exception& error) {
-    Place place = clamped(yaml, place_of(error.mark));
+    Place place = place_of(error.mark, end);
     add_problem(problems, "", place,
                 "not valid YAML: " + in_plain_words(error.msg) + hint_for(yaml, place));
   } catch (const std::exception& error) {

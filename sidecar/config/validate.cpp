@@ -308,12 +308,15 @@ void Validator::check_overrides(const std::string& prefix, const Server& server,
 void Validator::check_hosts(const std::string& prefix, const Server& server) {
   for (const std::string& host : split(server.host)) {
     if (host.empty() || host.front() == '/' || host.front() == '@' || is_ip(host)) continue;
-    if (host.find("://") != std::string::npos) {
-      error(prefix, {"server.host"}, "is a URL; that belongs in `server.url`");
+    if (host.find("://") != std::string::npos || host.find('=') != std::string::npos) {
+      error(prefix, {"server.host"}, "is a whole connection string; that belongs in `server.url`");
+    } else if (host.find('@') != std::string::npos) {
+      // Not quoted: what stands before the `@` may be a password.
+      error(prefix, {"server.host"}, "holds an `@`; the user belongs in `server.user`");
     } else if (host.find(':') != std::string::npos) {
       error(prefix, {"server.host"},
             fmt::format("{} holds a `:`; the port belongs in `server.port`", quote(host)));
-    } else if (host.find_first_of(" /@") != std::string::npos) {
+    } else if (host.find_first_of(" /") != std::string::npos) {
       error(prefix, {"server.host"}, fmt::format("{} is not a host name", quote(host)));
     }
   }

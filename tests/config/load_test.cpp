@@ -181,6 +181,7 @@ TEST(Load, SaysWhereAFileIsNotYaml) {
       {"pool: !secret {size: 5}", "1:7: a tag (`!...`) is not expected"},
       {"pool: *nowhere", "1:7: not valid YAML: the referenced anchor is not defined"},
       // Half-written ones.
+      {"databases:\n- name: ", "2:9: databases[0].name: a single value is expected, not nothing"},
       {"pool:\n  size: 5\n  minI",
        "3:3: not valid YAML: the indentation does not fit, or a `:` is "
        "missing"},
