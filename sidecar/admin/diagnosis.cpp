@@ -103,7 +103,7 @@ Diagnosis of_full_pool(const PoolSnapshot& pool, const pool::Snapshot& snapshot)
   const std::uint32_t busy = busy_servers(pool);
   const Held held = who_holds(pool, snapshot);
   const std::string full =
-      fmt::format("{}: of its {}, ", who_waits(pool), plural(busy, "server lent", "servers lent"));
+      fmt::format("{}: of the {}, ", who_waits(pool), plural(busy, "server lent", "servers lent"));
   const std::uint32_t most =
       std::max({held.pinned.count, held.idle_in_transaction.count, held.slow.count});
   // Unless long holders take at least half of what is lent, there are simply too few servers for

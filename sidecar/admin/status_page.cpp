@@ -15,28 +15,36 @@ std::string_view status_page_html() {
 <script src="page.js" defer></script>
 </head>
 <body>
-<a class="skip" href="#pools">To the pools</a>
+<a class="skip" href="#pools">Skip to the pools</a>
 <header>
 <h1>Carpool <span id="version"></span></h1>
 <p id="live" role="status">Loading…</p>
 </header>
 <main>
+<section aria-labelledby="why-title">
+<h2 id="why-title">Is anybody waiting?</h2>
+<div id="why"></div>
+<p id="news" class="unseen" role="status"></p>
+</section>
 <section aria-labelledby="now-title">
 <h2 id="now-title">Now</h2>
 <dl id="now" class="figures"></dl>
 </section>
-<section id="pools" aria-labelledby="pools-title" tabindex="-1">
+<section aria-labelledby="pools-title">
 <h2 id="pools-title">Pools</h2>
-<div id="pool-list"></div>
+<div id="pools" tabindex="-1"><p class="notice" id="no-pools" hidden>No client has connected yet:
+a pool is made when its first one does.</p></div>
 </section>
 <section aria-labelledby="config-title">
 <h2 id="config-title">Configuration</h2>
-<div id="config"></div>
-<details><summary>The configuration in force</summary><pre id="effective"></pre></details>
+<dl id="config" class="figures"></dl>
+<div id="config-lists"></div>
+<details><summary>The configuration in force</summary><pre id="effective" tabindex="0"></pre>
+</details>
 </section>
 </main>
-<footer><p>Data: <a href="status">status</a>, <a href="config">config</a>,
-<a href="metrics">metrics</a></p></footer>
+<footer><p>The same as data: <a href="status?detailed=1">status</a>, <a href="history">history</a>,
+<a href="config">config</a>, <a href="metrics">metrics</a></p></footer>
 <noscript><p class="notice">This page needs JavaScript; the same figures are at
 <a href="status">/status</a>, as JSON.</p></noscript>
 </body>
@@ -48,17 +56,18 @@ std::string_view status_page_css() {
   return R"css(:root {
   color-scheme: light dark;
   --ink: #1b1f24; --soft: #59636e; --paper: #fff; --card: #f6f8fa; --line: #d1d9e0;
-  --ok: #1a7f37; --warning: #9a6700; --critical: #cf222e; --busy: #0969da; --idle: #b6c3d1;
+  --ok: #1a7f37; --warning: #8a5a00; --critical: #cf222e; --busy: #0969da; --track: #dfe5eb;
 }
 @media (prefers-color-scheme: dark) {
   :root {
-    --ink: #f0f6fc; --soft: #9198a1; --paper: #0d1117; --card: #151b23; --line: #3d444d;
-    --ok: #3fb950; --warning: #d29922; --critical: #f85149; --busy: #4493f8; --idle: #3d4a59;
+    --ink: #f0f6fc; --soft: #9aa4ae; --paper: #0d1117; --card: #151b23; --line: #3d444d;
+    --ok: #3fb950; --warning: #d29922; --critical: #ff7b72; --busy: #4493f8; --track: #2b333d;
   }
 }
 * { box-sizing: border-box; }
+[hidden] { display: none; }
 body {
-  margin: 0 auto; padding: 1rem; max-width: 72rem; background: var(--paper); color: var(--ink);
+  margin: 0 auto; padding: 1rem; max-width: 76rem; background: var(--paper); color: var(--ink);
   font: 16px/1.5 system-ui, sans-serif;
 }
 header, footer { display: flex; flex-wrap: wrap; gap: 0 1.5rem; align-items: baseline; }
@@ -67,33 +76,62 @@ h1 span { color: var(--soft); font-weight: normal; font-size: 1rem; }
 h2 { font-size: 1.1rem; margin: 1.5rem 0 .5rem; }
 h3 { font-size: 1rem; margin: 0; overflow-wrap: anywhere; }
 p { margin: .25rem 0; }
+ul { margin: .25rem 0; padding-left: 1.25rem; overflow-wrap: anywhere; }
 a { color: var(--busy); }
-.skip { position: absolute; left: -99rem; }
-.skip:focus { left: 1rem; background: var(--paper); padding: .5rem; }
+.skip, .unseen {
+  position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%);
+}
+.skip:focus {
+  width: auto; height: auto; clip-path: none; background: var(--paper); padding: .5rem; z-index: 1;
+}
 .gone { color: var(--critical); font-weight: 600; }
 .soft { color: var(--soft); }
 .figures { display: flex; flex-wrap: wrap; gap: .25rem 1.75rem; margin: 0; }
 .figures div { min-width: 5.5rem; }
-.figures dt { color: var(--soft); font-size: .85rem; }
-.figures dd { margin: 0; font-variant-numeric: tabular-nums; overflow-wrap: anywhere; }
-article, .notice {
+dt, figcaption { color: var(--soft); font-size: .85rem; }
+dd { margin: 0; font-variant-numeric: tabular-nums; overflow-wrap: anywhere; }
+article, .notice, .reason {
   background: var(--card); border: 1px solid var(--line); border-radius: .5rem;
-  padding: .75rem 1rem; margin: 0 0 .75rem;
+  padding: .75rem 1rem; margin: 0 0 .75rem; overflow-wrap: anywhere;
 }
+.reason { border-left: .4rem solid var(--critical); }
 .head { display: flex; flex-wrap: wrap; gap: .25rem .75rem; align-items: baseline; }
 .badge { border: 1px solid; border-radius: 1rem; padding: 0 .6rem; font-size: .85rem; }
-.badge.ok { color: var(--ok); }
-.badge.warning { color: var(--warning); }
-.badge.critical { color: var(--critical); }
-.why { margin: .5rem 0; font-weight: 600; }
-.bar { display: block; width: 100%; height: 1.1rem; margin: .5rem 0 .25rem; }
-.bar .track { fill: var(--idle); }
+.ok { color: var(--ok); }
+.warning { color: var(--warning); }
+.critical { color: var(--critical); }
+.bar { position: relative; margin: .5rem 0 1.5rem; }
+.bar svg { display: block; width: 100%; height: 1.1rem; border-radius: .2rem; }
+.bar .track { fill: var(--track); }
 .bar .fill { fill: var(--busy); }
-.bar .mark { stroke: var(--ink); stroke-width: 1; }
-table { border-collapse: collapse; margin: .5rem 0; font-variant-numeric: tabular-nums; }
-th, td { text-align: right; padding: .1rem .9rem .1rem 0; font-weight: normal; }
-th { color: var(--soft); font-size: .85rem; }
-th[scope="row"] { text-align: left; }
+.bar .mark { stroke: var(--ink); }
+.bar span {
+  position: absolute; top: 1.15rem; font-size: .75rem; color: var(--soft);
+  transform: translateX(-50%); white-space: nowrap;
+}
+.bar .at80 { left: 80%; }
+.bar .at95 { left: 95%; }
+.charts {
+  display: grid; grid-template-columns: repeat(auto-fill, minmax(9.5rem, 1fr)); gap: .5rem 1rem;
+  margin: .75rem 0 .25rem;
+}
+figure { margin: 0; min-width: 0; }
+figcaption {
+  display: flex; justify-content: space-between; gap: .5rem; white-space: nowrap;
+  font-variant-numeric: tabular-nums;
+}
+figure svg { display: block; width: 100%; height: 2.75rem; border-bottom: 1px solid var(--line); }
+figure path {
+  fill: none; stroke: var(--busy); stroke-width: 1.5; vector-effect: non-scaling-stroke;
+}
+figure .limit { stroke: var(--soft); stroke-dasharray: 3 3; }
+table { border-collapse: collapse; margin: .5rem 0 0; font-variant-numeric: tabular-nums; }
+th, td {
+  text-align: right; padding: .1rem 0 .1rem 1.25rem; font-weight: normal; white-space: nowrap;
+}
+thead th { color: var(--soft); font-size: .85rem; }
+tr > :first-child { text-align: left; padding-left: 0; }
+#config-lists { margin-top: .75rem; }
 .scroll { overflow-x: auto; }
 pre { overflow-x: auto; background: var(--card); border: 1px solid var(--line); padding: .75rem; }
 summary { cursor: pointer; }

@@ -4,9 +4,19 @@ namespace carpool::admin {
 
 std::string_view status_page_js() {
   return R"js('use strict';
-const period = 2000;
-const svg = 'http://www.w3.org/2000/svg';
-let previous = null;  // the last /status and when it came, for rates
+const pollMs = 2000;
+const xmlns = 'http://www.w3.org/2000/svg';
+const byId = id => document.getElementById(id);
+const cards = new Map();   // pool key -> card
+const past = new Map();    // pool key -> samples of the last ten minutes
+let nextSample = 0;
+let samplesMax = 120;
+let sampleSeconds = 5;
+let historyAt = -Infinity;
+let answeredAt = 0;        // when the last good answer came
+let timer = 0;
+
+const keyOf = pool => pool.database + '\0' + pool.user;
 
 function element(tag, attributes, ...children) {
   const out = document.createElement(tag);
@@ -15,125 +25,252 @@ function element(tag, attributes, ...children) {
   return out;
 }
 
+function svgElement(tag, attributes) {
+  const out = document.createElementNS(xmlns, tag);
+  for (const [name, value] of Object.entries(attributes)) out.setAttribute(name, value);
+  return out;
+}
+
+// Writes only what has changed, so that a selection and a screen reader's place survive a poll.
+function say(node, text) {
+  if (node.textContent !== text) node.textContent = text;
+}
+
 function seconds(value) {
-  if (value === 0) return '0';
+  if (!(value > 0)) return '0';
   if (value < 1e-3) return (value * 1e6).toFixed(0) + ' µs';
   if (value < 1) return (value * 1e3).toFixed(value < 0.01 ? 1 : 0) + ' ms';
   if (value < 120) return value.toFixed(1) + ' s';
   if (value < 7200) return Math.round(value / 60) + ' min';
-  return Math.round(value / 3600) + ' h';
+  if (value < 172800) return Math.round(value / 3600) + ' h';
+  return Math.round(value / 86400) + ' d';
 }
 
 function count(value) {
   return value.toLocaleString('en', {maximumFractionDigits: value < 10 ? 1 : 0});
 }
 
+// A list of terms whose values are updated in place.
 function figures(list, pairs) {
-  list.replaceChildren(...pairs.map(([name, value]) =>
-    element('div', null, element('dt', null, name), element('dd', null, String(value)))));
-  return list;
+  pairs.forEach(([name, value], i) => {
+    let entry = list.children[i];
+    if (!entry) {
+      entry = element('div', null, element('dt'), element('dd'));
+      list.append(entry);
+    }
+    say(entry.firstChild, name);
+    say(entry.lastChild, String(value));
+  });
+  while (list.children.length > pairs.length) list.lastChild.remove();
 }
 
 function states(values) {
   const some = Object.entries(values).filter(([name, n]) => name !== 'total' && n > 0);
-  return some.length ? some.map(([name, n]) => n + ' ' + name).join(', ') : 'none';
+  return some.length ? some.map(([name, n]) => n + ' ' + name.replaceAll('_', ' ')).join(', ')
+    : 'none';
 }
 
-// The share in use, with marks at 80% and 95%.
-function bar(pool) {
-  const percent = Math.min(100, pool.utilisation * 100);
-  const out = document.createElementNS(svg, 'svg');
-  const text = count(pool.utilisation * 100) + '% of ' + (pool.size + pool.overflow) + ' in use';
-  for (const [name, value] of Object.entries({class: 'bar', role: 'img', 'aria-label': text,
-      viewBox: '0 0 100 6', preserveAspectRatio: 'none'})) out.setAttribute(name, value);
-  const add = (tag, attributes) => {
-    const part = document.createElementNS(svg, tag);
-    for (const [name, value] of Object.entries(attributes)) part.setAttribute(name, value);
-    out.append(part);
-  };
-  add('rect', {class: 'track', width: 100, height: 6});
-  add('rect', {class: 'fill', width: percent, height: 6});
+function makeBar() {
+  const fill = svgElement('rect', {class: 'fill', width: 0, height: 6});
+  const svg = svgElement('svg', {role: 'img', viewBox: '0 0 100 6', preserveAspectRatio: 'none'});
+  svg.append(svgElement('rect', {class: 'track', width: 100, height: 6}), fill);
   for (const x of [80, 95]) {
-    add('line', {class: 'mark', x1: x, x2: x, y1: 0, y2: 6, 'vector-effect': 'non-scaling-stroke'});
+    svg.append(svgElement('line', {class: 'mark', x1: x, x2: x, y1: 0, y2: 6,
+      'vector-effect': 'non-scaling-stroke'}));
   }
-  return out;
+  const root = element('div', {class: 'bar'}, svg,
+    element('span', {class: 'at80', 'aria-hidden': 'true'}, '80%'),
+    element('span', {class: 'at95', 'aria-hidden': 'true'}, '95%'));
+  return {root, update(pool) {
+    fill.setAttribute('width', Math.min(100, pool.utilisation * 100));
+    svg.setAttribute('aria-label', count(pool.utilisation * 100) + ' percent of ' +
+      (pool.size + pool.overflow) + ' servers in use');
+  }};
 }
 
-function rate(pool, name, old, elapsed) {
-  const before = old && old.pools.find(p => p.database === pool.database && p.user === pool.user);
-  if (!before || elapsed <= 0) return '–';
-  return count(Math.max(0, pool.counters[name] - before.counters[name]) / elapsed);
+const charts = [
+  {name: 'servers in use', key: 'busy', limit: 'capacity', show: count},
+  {name: 'clients waiting', key: 'waiting', show: count},
+  {name: 'transactions/s', key: 'transactionsPerSecond', show: count},
+  {name: 'query p99', key: 'querySecondsP99', show: seconds},
+  {name: 'wait p99', key: 'waitSecondsP99', show: seconds},
+  {name: 'errors/s', key: 'errorsPerSecond', show: count}];
+
+function makeChart(chart) {
+  const line = svgElement('path', {});
+  const limit = svgElement('path', {class: 'limit'});
+  const svg = svgElement('svg', {role: 'img', viewBox: '0 0 120 40', preserveAspectRatio: 'none'});
+  svg.append(limit, line);
+  const value = element('span', {title: 'the highest of the last ten minutes'});
+  const root = element('figure', null,
+    element('figcaption', null, element('span', null, chart.name), value), svg);
+  return {root, update(samples) {
+    const values = samples[chart.key];
+    const limits = chart.limit ? samples[chart.limit] : [];
+    const top = Math.max(...values, ...limits) || 1;
+    const path = list => list.map((v, i) => (i ? 'L' : 'M') +
+      ((samplesMax - list.length + i) * 120 / (samplesMax - 1)).toFixed(1) + ' ' +
+      (38 - 36 * v / top).toFixed(1)).join('');
+    line.setAttribute('d', path(values));
+    limit.setAttribute('d', path(limits));
+    const peak = values.length ? Math.max(...values) : 0;
+    say(value, '↑ ' + chart.show(peak));
+    svg.setAttribute('aria-label', chart.name + ' over the last ' +
+      seconds(values.length * sampleSeconds) + ': now ' + chart.show(values.at(-1) || 0) +
+      ', at most ' + chart.show(peak));
+  }};
 }
 
-function timesTable(pool) {
-  const rows = [['wait for a server', pool.waitSeconds], ['query', pool.querySeconds],
-    ['transaction', pool.transactionSeconds]];
-  const cell = (tag, text, scope) => element(tag, scope ? {scope} : null, text);
-  return element('div', {class: 'scroll'}, element('table', null,
-    element('thead', null, element('tr', null, cell('th', 'time', 'col'), cell('th', 'p50', 'col'),
-      cell('th', 'p95', 'col'), cell('th', 'p99', 'col'))),
-    element('tbody', null, ...rows.map(([name, t]) => element('tr', null, cell('th', name, 'row'),
-      cell('td', seconds(t.p50)), cell('td', seconds(t.p95)), cell('td', seconds(t.p99)))))));
+function makeTimes() {
+  const rows = [['wait for a server', 'waitSeconds'], ['query', 'querySeconds'],
+    ['transaction', 'transactionSeconds']];
+  const corner = element('th', {scope: 'col'});
+  const cells = rows.map(() => ['p50', 'p95', 'p99'].map(() => element('td')));
+  const body = rows.map(([name], i) =>
+    element('tr', null, element('th', {scope: 'row'}, name), ...cells[i]));
+  const heads = ['p50', 'p95', 'p99'].map(name => element('th', {scope: 'col'}, name));
+  const root = element('div', {class: 'scroll'}, element('table', null,
+    element('thead', null, element('tr', null, corner, ...heads)),
+    element('tbody', null, ...body)));
+  return {root, update(pool) {
+    const times = pool.lastMinute || pool;
+    say(corner, pool.lastMinute ? 'last ' + seconds(pool.lastMinute.seconds) : 'since the start');
+    rows.forEach(([, key], i) => ['p50', 'p95', 'p99'].forEach((p, j) =>
+      say(cells[i][j], times[key].count ? seconds(times[key][p]) : '–')));
+  }};
 }
 
-function poolCard(pool, old, elapsed) {
-  const card = element('article', null,
-    element('div', {class: 'head'}, element('h3', null, pool.database + ' / ' + pool.user),
-      element('span', {class: 'badge ' + pool.level}, pool.level),
-      element('span', {class: 'soft'}, pool.mode + ' mode'),
-      ...(pool.paused ? [element('span', {class: 'badge warning'}, 'paused')] : [])));
-  if (pool.connectingFails) {
-    card.append(element('p', {class: 'why'},
-      'PostgreSQL cannot be reached: ' + pool.lastConnectError));
+function makeCard(pool) {
+  const badge = element('span');
+  const note = element('span', {class: 'soft'});
+  const list = element('dl', {class: 'figures'});
+  const parts = [makeBar(), makeTimes()];
+  const drawn = charts.map(makeChart);
+  const root = element('article', null,
+    element('div', {class: 'head'},
+      element('h3', null, pool.database + ' / ' + pool.user), badge, note),
+    parts[0].root, list, element('div', {class: 'charts'}, ...drawn.map(chart => chart.root)),
+    parts[1].root);
+  return {root, draw(samples) {
+    for (const chart of drawn) chart.update(samples);
+  }, update(now) {
+    const minute = now.lastMinute;
+    badge.className = 'badge ' + now.level;
+    say(badge, now.level);
+    say(note, now.mode + ' mode' + (now.paused ? ', paused' : '') +
+      (now.connectingFails ? ', cannot connect' : ''));
+    for (const part of parts) part.update(now);
+    figures(list, [
+      ['in use', now.busy + ' of ' + now.size + (now.overflow ? ' + ' + now.overflow : '') +
+        ', ' + count(now.utilisation * 100) + '%'],
+      ['servers', states(now.servers)],
+      ['clients', states(now.clients)],
+      ['waiting', now.waiting],
+      ['oldest wait', seconds(now.oldestWaiterSeconds)],
+      ['transactions/s', minute ? count(minute.transactionsPerSecond) : '–'],
+      ['errors', count(now.counters.errors) +
+        (minute && minute.errorsPerSecond ? ', ' + count(minute.errorsPerSecond) + '/s' : '')],
+      ['timed out waiting', count(now.counters.acquireTimeouts)],
+      ['pins', states(now.counters.pins)]]);
+  }};
+}
+
+function showPools(pools) {
+  const seen = new Set();
+  for (const pool of pools) {
+    const key = keyOf(pool);
+    seen.add(key);
+    if (!cards.has(key)) {
+      cards.set(key, makeCard(pool));
+      byId('pools').append(cards.get(key).root);
+      if (past.has(key)) cards.get(key).draw(past.get(key));
+    }
+    cards.get(key).update(pool);
   }
-  card.append(bar(pool), figures(element('dl', {class: 'figures'}), [
-    ['in use', pool.busy + ' of ' + pool.size + (pool.overflow ? ' + ' + pool.overflow : '')],
-    ['servers', states(pool.servers)],
-    ['clients', states(pool.clients)],
-    ['waiting', pool.waiting],
-    ['oldest wait', seconds(pool.oldestWaiterSeconds)],
-    ['transactions/s', rate(pool, 'transactions', old, elapsed)],
-    ['errors', count(pool.counters.errors)],
-    ['timed out waiting', count(pool.counters.acquireTimeouts)],
-    ['pins', states(pool.counters.pins)]]), timesTable(pool));
-  return card;
+  for (const [key, card] of cards) {
+    if (seen.has(key)) continue;
+    card.root.remove();
+    cards.delete(key);
+    past.delete(key);
+  }
+  byId('no-pools').hidden = pools.length > 0;
+}
+
+function showWhy(pools) {
+  const why = byId('why');
+  const reasons = pools.filter(pool => pool.why);
+  const sentences = reasons.map(pool => pool.why.sentence);
+  const kinds = sentences.length ? 'reason' : 'notice';
+  if (!sentences.length) sentences.push('Nobody waits for a server.');
+  sentences.forEach((sentence, i) => {
+    if (!why.children[i]) why.append(element('p'));
+    why.children[i].className = kinds;
+    say(why.children[i], sentence);
+  });
+  while (why.children.length > sentences.length) why.lastChild.remove();
+  // Read aloud when the reason changes, not each time a figure in it does.
+  say(byId('news'), reasons.map(pool => pool.database + ': ' +
+    pool.why.cause.replaceAll('_', ' ')).join('; '));
 }
 
 function showStatus(status) {
-  const now = performance.now() / 1000;
-  const old = previous && previous.status;
-  const elapsed = previous ? now - previous.at : 0;
-  document.getElementById('version').textContent = status.version;
+  say(byId('version'), status.version);
   document.title = (status.level === 'ok' ? '' : status.level + ' · ') + 'Carpool';
-  figures(document.getElementById('now'), [
+  figures(byId('now'), [
     ['level', status.level + (status.draining ? ', draining' : '')],
     ['clients', status.clients.connected + ' of ' + status.clients.max],
     ['servers', status.totals.servers],
+    ['in use', status.totals.busy],
     ['waiting', status.totals.waiting],
     ['up for', seconds(status.uptimeSeconds)]]);
-  document.getElementById('pool-list').replaceChildren(...(status.pools.length
-    ? status.pools.map(pool => poolCard(pool, old, elapsed))
-    : [element('p', {class: 'notice'}, 'No client has connected yet: a pool is made when one does.')
-    ]));
-  previous = {status, at: now};
+  showWhy(status.pools);
+  showPools(status.pools);
 }
 
-function lines(title, list) {
-  return list.length ? [element('p', null, element('strong', null, title)),
-    element('ul', null, ...list.map(line => element('li', null, line)))] : [];
+function showHistory(history) {
+  nextSample = history.next;
+  samplesMax = history.samplesMax;
+  sampleSeconds = history.intervalSeconds;
+  for (const pool of history.pools) {
+    const key = keyOf(pool);
+    const had = past.get(key);
+    const joins = had && had.first + had.busy.length === pool.first;
+    const all = {first: joins ? had.first : pool.first};
+    for (const [name, values] of Object.entries(pool)) {
+      if (Array.isArray(values)) all[name] = joins ? had[name].concat(values) : values;
+    }
+    const surplus = Math.max(0, all.busy.length - samplesMax);
+    all.first += surplus;
+    for (const name of Object.keys(all)) {
+      if (Array.isArray(all[name])) all[name] = all[name].slice(surplus);
+    }
+    past.set(key, all);
+    if (cards.has(key)) cards.get(key).draw(all);
+  }
 }
 
 function showConfig(config) {
-  document.getElementById('config').replaceChildren(
-    figures(element('dl', {class: 'figures'}), [
-      ['from', config.source], ['hash', config.hash.slice(0, 12)],
-      ['in force for', seconds(config.ageSeconds)], ['last change', config.lastResult],
-      ['watched by', config.watch]]),
-    ...lines('Rejected; the configuration before it stays in force:', config.errors),
-    ...lines('Warnings:', config.warnings),
-    ...lines('Waits for a restart:', config.needsRestart),
-    ...lines('Applied by the last change:', config.applied));
-  document.getElementById('effective').textContent = JSON.stringify(config.effective, null, 2);
+  figures(byId('config'), [
+    ['from', config.source],
+    ['hash', config.hash.slice(0, 12)],
+    ['in force for', seconds(config.ageSeconds)],
+    ['last change', config.lastResult],
+    ['reloads', config.reloads.applied + ' applied, ' + config.reloads.rejected + ' rejected'],
+    ['watched by', config.watch]]);
+  const lists = [
+    ['Rejected; the configuration before it stays in force', config.errors, 'critical'],
+    ['Waits for a restart', config.needsRestart, 'warning'],
+    ['Warnings', config.warnings, 'warning'],
+    ['Applied by the last change', config.applied, 'soft']];
+  const wanted = JSON.stringify(lists);
+  const box = byId('config-lists');
+  if (box.dataset.shown !== wanted) {
+    box.dataset.shown = wanted;
+    box.replaceChildren(...lists.filter(([, lines]) => lines.length).map(([title, lines, kind]) =>
+      element('div', {class: 'notice'}, element('strong', {class: kind}, title),
+        element('ul', null, ...lines.map(line => element('li', null, line))))));
+  }
+  say(byId('effective'), JSON.stringify(config.effective, null, 2));
 }
 
 async function fetchJson(path) {
@@ -143,28 +280,42 @@ async function fetchJson(path) {
   return body;
 }
 
-let timer = 0;
 async function poll() {
-  const live = document.getElementById('live');
+  clearTimeout(timer);
+  const live = byId('live');
+  const now = performance.now();
   try {
     showStatus(await fetchJson('status'));
+    if (now - historyAt >= sampleSeconds * 1000) {
+      showHistory(await fetchJson('history?since=' + nextSample));
+      historyAt = now;
+    }
     showConfig(await fetchJson('config'));
-    live.textContent = 'Live';
-    live.className = '';
+    answeredAt = now;
+    say(live, 'Live');
+    live.className = 'ok';
   } catch (error) {
-    const since = previous ? ' The figures below are ' +
-      seconds(performance.now() / 1000 - previous.at) + ' old.' : '';
-    live.textContent = (error instanceof TypeError || error.name === 'TimeoutError'
-      ? 'The sidecar does not answer.' : 'The sidecar says: ' + error.message + '.') + since;
+    const gone = error instanceof TypeError || error.name === 'TimeoutError' ||
+      error.name === 'SyntaxError';
+    if (gone) {  // another process may come back: its samples are numbered anew
+      nextSample = 0;
+      historyAt = -Infinity;
+    }
+    say(live, (gone ? 'The sidecar is gone.' : 'The sidecar says: ' + error.message + '.') +
+      (answeredAt ? ' What you see is ' + seconds((now - answeredAt) / 1000) + ' old.' : ''));
     live.className = 'gone';
   }
   clearTimeout(timer);
-  if (!document.hidden) timer = setTimeout(poll, period);
+  if (!document.hidden) timer = setTimeout(poll, pollMs);
 }
 
 document.addEventListener('visibilitychange', () => {
-  clearTimeout(timer);
-  if (!document.hidden) poll();
+  if (document.hidden) {
+    clearTimeout(timer);
+    say(byId('live'), 'Paused while hidden');
+  } else {
+    poll();
+  }
 });
 poll();
 )js";
