@@ -276,8 +276,12 @@ class Editor {
     }
     const YAML::Node metadata = block_map(pod["metadata"]);
     const YAML::Node strings = block_map(metadata[map]);
+    // What would be left empty goes too.
     const bool last = strings.size() == 1;
-    const YAML::Mark mark = last ? key_mark(metadata, map) : key_mark(strings, key);
+    const bool only = last && metadata.size() == 1;
+    const YAML::Mark mark = only   ? key_mark(pod, "metadata")
+                            : last ? key_mark(metadata, map)
+                                   : key_mark(strings, key);
     const std::size_t line = line_of(mark);
     erase(line, end_of_key(line, static_cast<std::size_t>(mark.column)));
   }

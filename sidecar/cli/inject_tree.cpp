@@ -145,7 +145,9 @@ void take_metadata(YAML::Node pod, const char* map, const char* key) {
   YAML::Node strings = find(pod, {"metadata", map});
   if (!strings.IsDefined() || !strings.IsMap() || !find(strings, {key}).IsDefined()) return;
   strings.remove(key);
-  if (strings.size() == 0) find(pod, {"metadata"}).remove(map);
+  YAML::Node metadata = find(pod, {"metadata"});
+  if (strings.size() == 0) metadata.remove(map);
+  if (metadata.size() == 0) pod.remove("metadata");
 }
 
 void collect(const YAML::Node& document, int depth, std::vector<YAML::Node>& pods) {

@@ -38,13 +38,31 @@ resourceRules:
 {{- end }}
 
 {{/*
-A library template as CEL values. JSON is CEL, so the container is the library chart's own; the
-ConfigMap's name, which only the pod knows, stands in it as a mark that becomes an expression.
+A value as a CEL literal. Scalars are written as in JSON; what stands in a map or a list goes through
+dyn(), because CEL wants the values of a literal to be of one type.
+*/}}
+{{- define "injector.cel" -}}
+{{- if kindIs "map" . -}}
+{{- $parts := list -}}
+{{- range $key, $value := . }}{{ $parts = append $parts (printf "%s: dyn(%s)" (toJson $key) (include "injector.cel" $value)) }}{{ end -}}
+{{ "{" }}{{ join ", " $parts }}{{ "}" }}
+{{- else if kindIs "slice" . -}}
+{{- $parts := list -}}
+{{- range . }}{{ $parts = append $parts (printf "dyn(%s)" (include "injector.cel" .)) }}{{ end -}}
+[{{ join ", " $parts }}]
+{{- else -}}
+{{ toJson . }}
+{{- end -}}
+{{- end }}
+
+{{/*
+A library template as a CEL literal. The ConfigMap's name, which only the pod knows, stands in it as
+a mark that becomes an expression.
 */}}
 {{- define "injector.celOf" -}}
 {{- $mark := "@configMap@" -}}
 {{- $values := merge (dict "existingConfigMap" $mark) .root.Values.carpool -}}
 {{- $context := dict "Values" (dict "carpool" $values) "Release" .root.Release "Chart" .root.Chart "Template" .root.Template -}}
 {{- $expression := printf "object.metadata.labels[%q]" .root.Values.label -}}
-{{- include .template $context | fromYamlArray | toJson | replace (quote $mark) $expression -}}
+{{- include "injector.cel" (include .template $context | fromYamlArray) | replace (quote $mark) $expression -}}
 {{- end }}

@@ -61,7 +61,8 @@ change that they take live.
 {{- define "carpool.annotations" -}}
 {{- $listen := include "carpool.section" (dict "root" . "name" "listen") | fromJson -}}
 {{- $admin := include "carpool.section" (dict "root" . "name" "admin") | fromJson -}}
-checksum/carpool-restart: {{ list (pick $listen "address" "port" "unixSocketDir") (pick $admin "address" "port" "controlAddress" "controlPort") | toJson | sha256sum | trunc 16 | quote }}
+{{- $log := include "carpool.section" (dict "root" . "name" "log") | fromJson -}}
+checksum/carpool-restart: {{ list (pick $listen "address" "port" "unixSocketDir") (pick $admin "address" "port" "controlAddress" "controlPort") (pick $log "format") | toJson | sha256sum | trunc 16 | quote }}
 {{- with .Values.carpool.application.container }}
 kubectl.kubernetes.io/default-container: {{ . | quote }}
 {{- end }}
