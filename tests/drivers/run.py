@@ -27,8 +27,8 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
-CACHE = Path(os.environ.get("CARPOOL_DRIVERS_CACHE")
-             or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "carpool-drivers")
+CACHES = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+CACHE = Path(os.environ.get("CARPOOL_DRIVERS_CACHE") or CACHES / "carpool-drivers")
 CHECKS = ["query", "types", "transaction", "savepoint", "error", "prepared", "pipeline", "copy",
           "large", "cursor", "cancel", "reconnect", "schema_change", "session_set", "temp_table",
           "advisory_lock", "listen_notify", "concurrent"]
@@ -116,7 +116,7 @@ def install_now(language):
     if language == "python":
         stale, done = changed_in(CACHE / "python", [source / "requirements.txt"])
         if stale:
-            sh([sys.executable, "-m", "venv", CACHE / "python"], source)
+            sh([python_with_venv(), "-m", "venv", CACHE / "python"], source)
             sh([PYTHON, "-m", "pip", "install", "-q", "-r", "requirements.txt"], source)
             done()
         return source
@@ -143,11 +143,23 @@ def install_now(language):
         elif language == "rust":
             sh(["cargo", "build", "-q", "-j1"], work)
         elif language == "c":
-            flags = subprocess.check_output(["pkg-config", "--cflags", "--libs", "libpq"], text=True)
-            sh(["cc", "-Wall", "-Wextra", "-g", "checks.c", "-o", "checks", *flags.split(),
+            sh(["cc", "-Wall", "-Wextra", "-g", "checks.c", "-o", "checks", *libpq_flags(),
                 "-lpthread"], work)
         done()
     return work
+
+
+def python_with_venv():
+    """This Python, or the one on the PATH: Debian's comes without venv unless asked for."""
+    for python in (sys.executable, shutil.which("python3")):
+        if subprocess.run([python, "-c", "import ensurepip, venv"],
+                          stderr=subprocess.DEVNULL).returncode == 0:
+            return python
+    raise RuntimeError("no Python with venv: install python3-venv")
+
+
+def libpq_flags():
+    return subprocess.check_output(["pkg-config", "--cflags", "--libs", "libpq"], text=True).split()
 
 
 def changed_in(folder, files):
@@ -190,7 +202,8 @@ class Postgres:
             os.chmod(folder, 0o755)
             os.chown(self.folder, uid, -1)
         data = self.folder / "data"
-        self.run("initdb", "-D", data, "-U", "app", "-A", "trust", "-E", "UTF8", "--no-locale", "-N")
+        self.run("initdb", "-D", data, "-U", "app", "-A", "trust", "-E", "UTF8", "--no-locale",
+                 "-N")
         with open(self.folder / "log", "wb") as log:
             self.process = subprocess.Popen(
                 self.prefix + [str(self.bin / "postgres"), "-D", str(data), "-p", str(self.port),
@@ -241,7 +254,8 @@ class Carpool:
         for _ in range(200):
             if self.process.poll() is not None:
                 break
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
+            with contextlib.suppress(OSError):
+                socket.create_connection(("127.0.0.1", self.port), 1).close()
                 return
             time.sleep(0.05)
         raise RuntimeError("carpool did not start:\n" + self.log.read_text()[-2000:])
@@ -360,11 +374,9 @@ def table(results, postgres):
         "# Drivers",
         "",
         "What people connect with, through Carpool in **transaction mode**, with each driver's own",
-        f"defaults: a pool of {POOL_SIZE} servers, and 8 users at once in `concurrent`. Every check "
-        "passes straight",
-        f"against PostgreSQL {postgres.version} first. `./dev drivers` runs them and writes this "
-        "page; `tests/drivers/`",
-        "has the programs.",
+        f"defaults: a pool of {POOL_SIZE} servers, and 8 users at once in `concurrent`.",
+        f"Every check passes straight against PostgreSQL {postgres.version} first. `./dev drivers`",
+        "runs them and writes this page; `tests/drivers/` has the programs.",
         "",
         "`yes`: passes. `–`: the driver has no such thing. `**no**`: fails, see below.",
         "",
@@ -397,8 +409,8 @@ def table(results, postgres):
         lines += ["", "## Notes", "", *notes]
     if any(r["pins"] for r in results):
         lines += ["", "## What pinned a client to its server", "",
-                  "Counts of `carpool_pins_total` by cause after all the checks of a driver; what is",
-                  "not here was followed.", "",
+                  "Counts of `carpool_pins_total` by cause after all the checks of a driver; what",
+                  "is not here was followed.", "",
                   "| driver | pins |", "|---|---|"]
         for r in results:
             pins = ", ".join(f"{k} {v}" for k, v in sorted(r["pins"].items())) or "none"
@@ -426,18 +438,22 @@ def table(results, postgres):
 
 def tidy(text):
     """No port and no path of this machine goes into the page."""
-    return re.sub(r"port \d+|:\d{4,5}\b", "port …", text.replace(str(ROOT), ".")).replace("|", "\\|")
+    text = text.replace(str(ROOT), ".").replace("|", "\\|")
+    return re.sub(r"port \d+|:\d{4,5}\b", "port …", text)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="without Java and Rust, which build long")
-    parser.add_argument("--direct-only", action="store_true", help="PostgreSQL alone: checks the checks")
+    parser.add_argument("--quick", action="store_true",
+                        help="without Java and Rust, which build long")
+    parser.add_argument("--direct-only", action="store_true",
+                        help="PostgreSQL alone: checks the checks")
     parser.add_argument("--driver", action="append", help="only this program (or language)")
     parser.add_argument("--check", action="append", help="only this check")
     parser.add_argument("--limit", type=float, default=120, help="seconds a program may take")
     parser.add_argument("--carpool", type=Path, default=ROOT / "build" / "carpool")
-    parser.add_argument("--out", type=Path, help="where the table goes; docs/drivers.md for a full run")
+    parser.add_argument("--out", type=Path,
+                        help="where the table goes; docs/drivers.md for a full run")
     parser.add_argument("--json", type=Path, help="also write every row there")
     args = parser.parse_args()
     if args.check and (unknown := set(args.check) - set(CHECKS)):

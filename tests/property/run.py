@@ -23,9 +23,8 @@ def build():
     program = folder / "property"
     sources = [*HERE.glob("*.cpp"), *HERE.glob("*.h")]
     if not program.exists() or program.stat().st_mtime < max(p.stat().st_mtime for p in sources):
-        flags = subprocess.check_output(["pkg-config", "--cflags", "--libs", "libpq"], text=True)
-        drivers.sh(["c++", "-std=c++20", "-O1", "-g", "-Wall", "-Wextra", *sorted(HERE.glob("*.cpp")),
-                    "-o", program, *flags.split()], HERE)
+        drivers.sh(["c++", "-std=c++20", "-O1", "-g", "-Wall", "-Wextra",
+                    *sorted(HERE.glob("*.cpp")), "-o", program, *drivers.libpq_flags()], HERE)
     return program
 
 
@@ -46,18 +45,19 @@ def main():
             straight = f"postgresql://app@127.0.0.1:{postgres.port}/"
             through = straight + "pooled"
             if not args.direct_only:
-                sizes = "".join(
-                    f"  - {{name: pool{n}, server: {{database: pooled}}, pool: {{size: {n}, acquireTimeout: 3s}}}}\n"
-                    for n in (1, 2, 3))
-                carpool = drivers.Carpool(args.carpool, Path(temporary), postgres, "property",
-                                          "databases:\n" + sizes)
+                pools = "databases:\n"
+                for n in (1, 2, 3):
+                    pools += (f"  - {{name: pool{n}, server: {{database: pooled}}, "
+                              f"pool: {{size: {n}, acquireTimeout: 3s}}}}\n")
+                carpool = drivers.Carpool(args.carpool, Path(temporary), postgres, "property", pools)
                 through = f"postgresql://app@127.0.0.1:{carpool.port}/pool{{size}}"
-            code = subprocess.run([str(program), "--carpool", through, "--direct", straight + "direct",
+            code = subprocess.run([program, "--carpool", through, "--direct", straight + "direct",
                                    "--server", straight + "pooled", *rest]).returncode
             if carpool:
                 print("pins by cause:", carpool.pins() or "none")
                 if carpool.process.poll() is not None:
-                    print(f"carpool ended with {carpool.process.poll()}:\n{carpool.log.read_text()[-3000:]}")
+                    print(f"carpool ended with {carpool.process.poll()}:",
+                          carpool.log.read_text()[-3000:], sep="\n")
                     code = 1
             return code
         finally:

@@ -614,8 +614,9 @@ int main(void) {
     detail[0] = 0;
     const char *why = checks[i].body();
     int version = PQlibVersion();
-    printf("{\"driver\": \"libpq, pipeline mode\", \"version\": \"%d.%d\", \"check\": \"%s\", \"ok\": %s, "
-           "\"detail\": \"", version / 10000, version % 10000, checks[i].name, why ? "false" : "true");
+    printf("{\"driver\": \"libpq, pipeline mode\", \"version\": \"%d.%d\", \"check\": \"%s\", ",
+           version / 10000, version % 10000, checks[i].name);
+    printf("\"ok\": %s, \"detail\": \"", why ? "false" : "true");
     print_json(why ? why : detail);
     printf("\"}\n");
     fflush(stdout);

@@ -73,8 +73,8 @@ func gormChecks() {
 			note := "snow ☃ 'q' \\"
 			when := time.Date(2024, 2, 29, 12, 30, 15, 123456000, time.UTC)
 			for n := 0; n < 5; n++ {
-				must(db.Create(&Thing{Name: fmt.Sprint("k", n), N: -7, F: 1.5, When: when, Blob: []byte{0, 1, 255},
-					Note: &note, Data: map[string]any{"a": "b"}}).Error)
+				must(db.Create(&Thing{Name: fmt.Sprint("k", n), N: -7, F: 1.5, When: when,
+					Blob: []byte{0, 1, 255}, Note: &note, Data: map[string]any{"a": "b"}}).Error)
 				var got Thing
 				must(prepared.First(&got, "name = ?", fmt.Sprint("k", n)).Error)
 				same([]any{got.N, got.F, got.When.UTC(), got.Blob, *got.Note, got.Data},
@@ -213,7 +213,7 @@ func gormChecks() {
 			var a int
 			must(db.Raw("SELECT * FROM shape WHERE a = ?", 1).Row().Scan(&a))
 			if errs > 0 {
-				return fmt.Sprintf("%d errors reached the application, as pgx prepares again only the next time", errs)
+				return fmt.Sprintf("%d errors reached the application: pgx prepares again the next time", errs)
 			}
 			return ""
 		}},

@@ -318,7 +318,7 @@ func pgxChecks(mode string) {
 				errs += failed
 			}
 			if errs > 0 {
-				return fmt.Sprintf("%d errors reached the application, as pgx prepares again only the next time", errs)
+				return fmt.Sprintf("%d errors reached the application: pgx prepares again the next time", errs)
 			}
 			return ""
 		}},

@@ -4,7 +4,18 @@ import { from as copyFrom, to as copyTo } from "pg-copy-streams";
 import Cursor from "pg-cursor";
 import { pipeline as pipe } from "node:stream/promises";
 import { Readable } from "node:stream";
-import { everyUser, kept, keptUpTo, raises, rounds, run, same, sleep, url, users } from "./report.js";
+import {
+  everyUser,
+  kept,
+  keptUpTo,
+  raises,
+  rounds,
+  run,
+  same,
+  sleep,
+  url,
+  users,
+} from "./report.js";
 
 async function connect(options = {}) {
   const client = new pg.Client({ connectionString: url, ...options });
@@ -29,11 +40,20 @@ await run("node-postgres", "pg", {
     const c = await connect();
     const when = new Date("2024-02-29T12:30:15.123Z");
     const values = [
-      ["int2", 7], ["int4", -70000], ["int8", "1152921504606846976"], ["float8", 1.5],
-      ["bool", true], ["numeric", "12345.6789"], ["text", "snow ☃ 'q' \\"],
-      ["bytea", Buffer.from([0, 1, 255])], ["timestamptz", when],
-      ["uuid", "00000000-0000-0000-0000-000000000005"], ["jsonb", { a: [1, null] }],
-      ["int4[]", [1, 2, null]], ["text[]", ["a", "b,c", '"']], ["text", null],
+      ["int2", 7],
+      ["int4", -70000],
+      ["int8", "1152921504606846976"],
+      ["float8", 1.5],
+      ["bool", true],
+      ["numeric", "12345.6789"],
+      ["text", "snow ☃ 'q' \\"],
+      ["bytea", Buffer.from([0, 1, 255])],
+      ["timestamptz", when],
+      ["uuid", "00000000-0000-0000-0000-000000000005"],
+      ["jsonb", { a: [1, null] }],
+      ["int4[]", [1, 2, null]],
+      ["text[]", ["a", "b,c", '"']],
+      ["text", null],
     ];
     for (let round = 0; round < 3; round++) {
       for (const [type, value] of values) same(await c.one(`SELECT $1::${type}`, [value]), value);
@@ -78,7 +98,9 @@ await run("node-postgres", "pg", {
     for (let n = 0; n < 8; n++) {
       await raises("42601", () => c.query("SELEC 1"));
       await raises("22012", () => c.query("SELECT 1 / $1::int", [0]));
-      await raises("22012", () => c.query({ name: "div", text: "SELECT 1 / $1::int", values: [0] }));
+      await raises("22012", () =>
+        c.query({ name: "div", text: "SELECT 1 / $1::int", values: [0] }),
+      );
       await raises("42P01", () => c.query({ name: "none", text: "SELECT * FROM no_such_table" }));
       same(await c.one("SELECT $1::text", ["still here"]), "still here");
     }
@@ -89,21 +111,34 @@ await run("node-postgres", "pg", {
     const [a, b] = [await connect(), await connect()];
     for (let n = 0; n < 12; n++) {
       // The same name for different texts in two sessions.
-      same(await a.one({ name: "q", text: "SELECT $1::int + 1000" , values: [n] }), n + 1000);
+      same(await a.one({ name: "q", text: "SELECT $1::int + 1000", values: [n] }), n + 1000);
       same(await b.one({ name: "q", text: "SELECT $1::text || 'x'", values: [`${n}`] }), `${n}x`);
       same(await a.one({ name: `q${n}`, text: `SELECT $1::int + ${n}`, values: [1] }), n + 1);
     }
-    await a.end(), await b.end();
+    (await a.end(), await b.end());
   },
 
   async pipeline() {
     const c = await connect();
     // node-postgres queues them itself; each is a round trip of its own.
-    const got = await Promise.all(Array.from({ length: 100 }, (_, n) =>
-      c.one({ name: "p", text: "SELECT $1::int", values: [n] })));
-    same(got, Array.from({ length: 100 }, (_, n) => n));
-    const settled = await Promise.allSettled([c.query("SELECT 1"), c.query("SELEC"), c.query("SELECT 2")]);
-    same(settled.map((s) => s.status), ["fulfilled", "rejected", "fulfilled"]);
+    const got = await Promise.all(
+      Array.from({ length: 100 }, (_, n) =>
+        c.one({ name: "p", text: "SELECT $1::int", values: [n] }),
+      ),
+    );
+    same(
+      got,
+      Array.from({ length: 100 }, (_, n) => n),
+    );
+    const settled = await Promise.allSettled([
+      c.query("SELECT 1"),
+      c.query("SELEC"),
+      c.query("SELECT 2"),
+    ]);
+    same(
+      settled.map((s) => s.status),
+      ["fulfilled", "rejected", "fulfilled"],
+    );
     await c.end();
   },
 
@@ -113,9 +148,12 @@ await run("node-postgres", "pg", {
     const rows = Array.from({ length: 20000 }, (_, n) => `${n}\trow ${n}\n`);
     await pipe(Readable.from(rows), c.query(copyFrom("COPY cp FROM STDIN")));
     let out = "";
-    for await (const piece of c.query(copyTo("COPY (SELECT * FROM cp ORDER BY n) TO STDOUT"))) out += piece;
+    for await (const piece of c.query(copyTo("COPY (SELECT * FROM cp ORDER BY n) TO STDOUT")))
+      out += piece;
     same(out === rows.join(""), true);
-    await raises("22P02", () => pipe(Readable.from(["x\ty\n"]), c.query(copyFrom("COPY cp FROM STDIN"))));
+    await raises("22P02", () =>
+      pipe(Readable.from(["x\ty\n"]), c.query(copyFrom("COPY cp FROM STDIN"))),
+    );
     same(await c.one("SELECT count(*)::int FROM cp"), 20000);
     await c.end();
   },
@@ -125,7 +163,10 @@ await run("node-postgres", "pg", {
     const text = "0123456789abcdef".repeat(65536 * 5);
     same((await c.one("SELECT $1::text", [text])) === text, true);
     const { rows } = await c.query("SELECT repeat('x', 1000) AS x FROM generate_series(1, 20000)");
-    same(rows.reduce((sum, row) => sum + row.x.length, 0), 20_000_000);
+    same(
+      rows.reduce((sum, row) => sum + row.x.length, 0),
+      20_000_000,
+    );
     await c.end();
   },
 
@@ -135,7 +176,8 @@ await run("node-postgres", "pg", {
       await c.query("BEGIN");
       const cursor = c.query(new Cursor("SELECT g FROM generate_series(1, $1::int) g", [1000]));
       let sum = 0;
-      for (let rows; (rows = await cursor.read(100)).length > 0;) sum += rows.reduce((s, row) => s + row.g, 0);
+      for (let rows; (rows = await cursor.read(100)).length > 0;)
+        sum += rows.reduce((s, row) => s + row.g, 0);
       await cursor.close();
       await c.query("COMMIT");
       same(sum, 500500);
@@ -178,7 +220,8 @@ await run("node-postgres", "pg", {
     let errors = 0;
     const named = async () => {
       try {
-        return (await c.query({ name: "s", text: "SELECT * FROM shape WHERE a = $1", values: [1] })).rows[0];
+        return (await c.query({ name: "s", text: "SELECT * FROM shape WHERE a = $1", values: [1] }))
+          .rows[0];
       } catch (error) {
         same(error.code, "0A000"); // node-postgres does not prepare again by itself
         errors++;
@@ -186,8 +229,11 @@ await run("node-postgres", "pg", {
       }
     };
     for (const [change, want] of [
-      [null, { a: 1 }], ["ADD COLUMN b text DEFAULT 'x'", { a: 1, b: "x" }],
-      ["ALTER b DROP DEFAULT, ALTER b TYPE int USING 7", { a: 1, b: 7 }], ["DROP COLUMN b", { a: 1 }]]) {
+      [null, { a: 1 }],
+      ["ADD COLUMN b text DEFAULT 'x'", { a: 1, b: "x" }],
+      ["ALTER b DROP DEFAULT, ALTER b TYPE int USING 7", { a: 1, b: 7 }],
+      ["DROP COLUMN b", { a: 1 }],
+    ]) {
       if (change) await other.query(`ALTER TABLE shape ${change}`);
       for (let n = 0; n < 4; n++) {
         same({ ...(await plain()) }, want);
@@ -195,12 +241,15 @@ await run("node-postgres", "pg", {
         if (row) same({ ...row }, want);
       }
     }
-    await c.end(), await other.end();
+    (await c.end(), await other.end());
     return errors ? `${errors} times 0A000 reached the application, from named statements` : "";
   },
 
   async session_set() {
-    const [a, b] = [await connect(), await connect({ options: "-c search_path=pg_catalog -c app.tenant=b" })];
+    const [a, b] = [
+      await connect(),
+      await connect({ options: "-c search_path=pg_catalog -c app.tenant=b" }),
+    ];
     await a.query("SET TIME ZONE 'Asia/Tokyo'");
     await a.query("SELECT set_config('app.tenant', $1, false)", ["a"]);
     await b.query("SET TIME ZONE 'America/Lima'; SET statement_timeout = '12s'");
@@ -217,7 +266,7 @@ await run("node-postgres", "pg", {
     await b.query("RESET ALL");
     same(await b.one("SHOW search_path"), "pg_catalog");
     same(await b.one("SHOW statement_timeout"), "0");
-    await a.end(), await b.end();
+    (await a.end(), await b.end());
   },
 
   async temp_table() {
@@ -228,7 +277,7 @@ await run("node-postgres", "pg", {
       await raises("42P01", () => b.query("SELECT * FROM mine"));
     }
     same(await a.one("SELECT count(*)::int FROM mine"), 5);
-    await a.end(), await b.end();
+    (await a.end(), await b.end());
   },
 
   async advisory_lock() {
@@ -240,7 +289,7 @@ await run("node-postgres", "pg", {
     }
     same(await a.one("SELECT pg_advisory_unlock($1)", [42]), true);
     same(await b.one("SELECT pg_try_advisory_lock($1)", [42]), true);
-    await a.end(), await b.end();
+    (await a.end(), await b.end());
   },
 
   async listen_notify() {
@@ -254,7 +303,7 @@ await run("node-postgres", "pg", {
     }
     same(heard, ["0", "1", "2"]);
     await a.query("UNLISTEN *");
-    await a.end(), await b.end();
+    (await a.end(), await b.end());
   },
 
   async concurrent() {
@@ -273,7 +322,10 @@ await run("node-postgres", "pg", {
         if (r % 4 === 0) await raises("22012", () => mine.query("SELECT 1 / $1::int", [0]));
         const shared = await pool.connect();
         const { rows } = await shared.query({
-          name: "c", text: "SELECT count(*)::int AS n FROM conc WHERE u = $1", values: [i] });
+          name: "c",
+          text: "SELECT count(*)::int AS n FROM conc WHERE u = $1",
+          values: [i],
+        });
         shared.release();
         same(rows[0].n, keptUpTo(r));
       }

@@ -3,7 +3,18 @@ import postgres from "postgres";
 import { once } from "node:events";
 import { Readable } from "node:stream";
 import { pipeline as pipe } from "node:stream/promises";
-import { everyUser, kept, keptUpTo, raises, rounds, run, same, sleep, url, users } from "./report.js";
+import {
+  everyUser,
+  kept,
+  keptUpTo,
+  raises,
+  rounds,
+  run,
+  same,
+  sleep,
+  url,
+  users,
+} from "./report.js";
 
 const connect = (options = {}) => postgres(url, { max: 1, onnotice() {}, ...options });
 const one = async (query) => Object.values((await query)[0])[0];
@@ -91,21 +102,38 @@ await run("postgres.js", "postgres", {
       same(await one(b`SELECT ${`${n}`}::text || 'x'`), `${n}x`);
       same(await one(a.unsafe(`SELECT $1::int + ${n}`, [1], { prepare: true })), n + 1);
     }
-    await a.end(), await b.end();
+    (await a.end(), await b.end());
   },
 
   async pipeline() {
     const sql = connect();
     for (let round = 0; round < 3; round++) {
-      const got = await Promise.all(Array.from({ length: 200 }, (_, n) => one(sql`SELECT ${n}::int`)));
-      same(got, Array.from({ length: 200 }, (_, n) => n));
+      const got = await Promise.all(
+        Array.from({ length: 200 }, (_, n) => one(sql`SELECT ${n}::int`)),
+      );
+      same(
+        got,
+        Array.from({ length: 200 }, (_, n) => n),
+      );
       const settled = await Promise.allSettled([
-        sql`SELECT ${1}::int AS n`, sql`SELECT 1 / ${0}::int`, sql`SELECT ${2}::int + 1 AS n`, sql`SELEC`,
-        sql`SELECT ${3}::int AS n`]);
-      same(settled.map((s) => s.status), ["fulfilled", "rejected", "fulfilled", "rejected", "fulfilled"]);
+        sql`SELECT ${1}::int AS n`,
+        sql`SELECT 1 / ${0}::int`,
+        sql`SELECT ${2}::int + 1 AS n`,
+        sql`SELEC`,
+        sql`SELECT ${3}::int AS n`,
+      ]);
+      same(
+        settled.map((s) => s.status),
+        ["fulfilled", "rejected", "fulfilled", "rejected", "fulfilled"],
+      );
     }
-    const got = await sql.begin((tx) => Array.from({ length: 20 }, (_, n) => tx`SELECT ${n}::int AS n`));
-    same(got.map((rows) => rows[0].n), Array.from({ length: 20 }, (_, n) => n));
+    const got = await sql.begin((tx) =>
+      Array.from({ length: 20 }, (_, n) => tx`SELECT ${n}::int AS n`),
+    );
+    same(
+      got.map((rows) => rows[0].n),
+      Array.from({ length: 20 }, (_, n) => n),
+    );
     await sql.end();
   },
 
@@ -116,8 +144,10 @@ await run("postgres.js", "postgres", {
     await pipe(Readable.from(rows), await sql`COPY cp FROM STDIN`.writable());
     let out = "";
     const reading = await sql`COPY (SELECT * FROM cp ORDER BY n) TO STDOUT`.readable();
-    // Flowing, not iterated: with an iterator the driver's pausing stalls at times, also when direct.
-    reading.on("data", (piece) => { out += piece; });
+    // Flowing, not iterated: the driver's pausing stalls an iterator at times, also when direct.
+    reading.on("data", (piece) => {
+      out += piece;
+    });
     await once(reading, "end");
     same(out === rows.join(""), true);
     same(await one(sql`SELECT count(*)::int FROM cp`), 20000);
@@ -129,7 +159,10 @@ await run("postgres.js", "postgres", {
     const text = "0123456789abcdef".repeat(65536 * 5);
     same((await one(sql`SELECT ${text}::text`)) === text, true);
     const rows = await sql`SELECT repeat('x', 1000) AS x FROM generate_series(1, 20000)`;
-    same(rows.reduce((sum, row) => sum + row.x.length, 0), 20_000_000);
+    same(
+      rows.reduce((sum, row) => sum + row.x.length, 0),
+      20_000_000,
+    );
     await sql.end();
   },
 
@@ -172,12 +205,15 @@ await run("postgres.js", "postgres", {
     await other.unsafe("CREATE TABLE shape (a int); INSERT INTO shape VALUES (1)");
     const read = async () => plain(await sql`SELECT * FROM shape WHERE a = ${1}`)[0];
     for (const [change, want] of [
-      [null, { a: 1 }], ["ADD COLUMN b text DEFAULT 'x'", { a: 1, b: "x" }],
-      ["ALTER b DROP DEFAULT, ALTER b TYPE int USING 7", { a: 1, b: 7 }], ["DROP COLUMN b", { a: 1 }]]) {
+      [null, { a: 1 }],
+      ["ADD COLUMN b text DEFAULT 'x'", { a: 1, b: "x" }],
+      ["ALTER b DROP DEFAULT, ALTER b TYPE int USING 7", { a: 1, b: 7 }],
+      ["DROP COLUMN b", { a: 1 }],
+    ]) {
       if (change) await other.unsafe(`ALTER TABLE shape ${change}`);
       for (let n = 0; n < 6; n++) same(await read(), want); // it prepares again by itself
     }
-    await sql.end(), await other.end();
+    (await sql.end(), await other.end());
   },
 
   async session_set() {
@@ -194,7 +230,7 @@ await run("postgres.js", "postgres", {
       same(await one(b`SHOW search_path`), '"$user", public');
       same(await one(b`SELECT current_setting('app.tenant')`), "b");
     }
-    await a.end(), await b.end();
+    (await a.end(), await b.end());
   },
 
   async temp_table() {
@@ -205,7 +241,7 @@ await run("postgres.js", "postgres", {
       await raises("42P01", () => b`SELECT * FROM mine`);
     }
     same(await one(a`SELECT count(*)::int FROM mine`), 5);
-    await a.end(), await b.end();
+    (await a.end(), await b.end());
   },
 
   async advisory_lock() {
@@ -217,7 +253,7 @@ await run("postgres.js", "postgres", {
     }
     same(await one(a`SELECT pg_advisory_unlock(${42})`), true);
     same(await one(b`SELECT pg_try_advisory_lock(${42})`), true);
-    await a.end(), await b.end();
+    (await a.end(), await b.end());
   },
 
   async listen_notify() {
@@ -242,10 +278,12 @@ await run("postgres.js", "postgres", {
       for (let r = 0; r < rounds; r++) {
         same(await one(mine`SELECT current_setting('app.who')`), `user-${i}`);
         same(await one(mine`SELECT ${r}::int + 1`), r + 1);
-        await mine.begin(async (tx) => {
-          await tx`INSERT INTO conc VALUES (${i}, ${r})`;
-          if (!kept(r)) throw new Error("take it back");
-        }).catch((error) => same(error.message, "take it back"));
+        await mine
+          .begin(async (tx) => {
+            await tx`INSERT INTO conc VALUES (${i}, ${r})`;
+            if (!kept(r)) throw new Error("take it back");
+          })
+          .catch((error) => same(error.message, "take it back"));
         if (r % 4 === 0) await raises("22012", () => mine`SELECT 1 / ${0}::int`);
         same(await one(shared`SELECT count(*)::int FROM conc WHERE u = ${i}`), keptUpTo(r));
       }

@@ -124,7 +124,8 @@ def copy():
         same(s.say(f"\\copy cp FROM '{file.name}'"), [])
     same(s.say("COPY (SELECT * FROM cp ORDER BY n) TO STDOUT;"), rows)
     same(s.say("COPY cp FROM STDIN;\n1\tone\n\\.\nSELECT count(*) FROM cp;"), ["5001"])
-    same(s.say("COPY cp FROM STDIN;\nx\ty\n\\.\nSELECT count(*) FROM cp;"), ["ERROR:  22P02", "5001"])
+    same(s.say("COPY cp FROM STDIN;\nx\ty\n\\.\nSELECT count(*) FROM cp;"),
+         ["ERROR:  22P02", "5001"])
     same(s.close(), 0)
 
 
@@ -133,7 +134,8 @@ def large():
     same(len(s.say("SELECT repeat('0123456789abcdef', 65536 * 5);")[0]), 16 * 65536 * 5)
     text = "x" * 3_000_000
     same(s.say(f"SELECT length('{text}');"), ["3000000"])
-    same(sum(map(len, s.say("SELECT repeat('x', 1000) FROM generate_series(1, 20000);"))), 20_000_000)
+    rows = s.say("SELECT repeat('x', 1000) FROM generate_series(1, 20000);")
+    same(sum(map(len, rows)), 20_000_000)
     same(s.close(), 0)
 
 
@@ -175,7 +177,8 @@ def reconnect():
 def schema_change():
     a, b = Session(), Session()
     b.say("CREATE TABLE shape (a int); INSERT INTO shape VALUES (1);")
-    for change, want in [(None, "1"), ("ADD COLUMN b int DEFAULT 7", "1|7"), ("DROP COLUMN b", "1")]:
+    for change, want in [(None, "1"), ("ADD COLUMN b int DEFAULT 7", "1|7"),
+                         ("DROP COLUMN b", "1")]:
         if change:
             b.say(f"ALTER TABLE shape {change};")
         for _ in range(4):
@@ -279,8 +282,8 @@ def emit(check, ok, detail=""):
                       "detail": detail}), flush=True)
 
 
-for check in [query, types, transaction, savepoint, error, prepared, "pipeline", copy, large, cursor,
-              cancel, reconnect, schema_change, session_set, temp_table, advisory_lock,
+for check in [query, types, transaction, savepoint, error, prepared, "pipeline", copy, large,
+              cursor, cancel, reconnect, schema_change, session_set, temp_table, advisory_lock,
               listen_notify, concurrent]:
     name = check if isinstance(check, str) else check.__name__
     if PICKED and name not in PICKED:

@@ -29,9 +29,10 @@ settings.configure(DATABASES={"default": database}, USE_TZ=True, TIME_ZONE="Euro
                    DEFAULT_AUTO_FIELD="django.db.models.BigAutoField")
 django.setup()
 
-from django.db import (DatabaseError, IntegrityError, close_old_connections, connection, models,  # noqa: E402
-                       reset_queries, transaction as tx)
-from django.db.models import Count, F, Sum  # noqa: E402
+# Only now: models need the settings.
+from django.db import DatabaseError, IntegrityError, close_old_connections, connection, models
+from django.db import reset_queries, transaction as tx
+from django.db.models import Count, F, Sum
 
 
 class Thing(models.Model):

@@ -59,7 +59,8 @@ class Psycopg3(DbApi):
                 for n in range(20000):
                     copy.write_row((n, f"row {n}"))
             c.commit()
-            with cursor.copy("COPY (SELECT * FROM cp ORDER BY n) TO STDOUT (FORMAT BINARY)") as copy:
+            query = "COPY (SELECT * FROM cp ORDER BY n) TO STDOUT (FORMAT BINARY)"
+            with cursor.copy(query) as copy:
                 copy.set_types(["int4", "text"])
                 rows = list(copy.rows())
             same(rows[-1], (19999, "row 19999"))

@@ -6,6 +6,7 @@ driver has no such thing. CHECKS in the environment, a comma-separated list, pic
 import json
 import os
 import threading
+import traceback
 
 URL = os.environ["DATABASE_URL"]
 USERS = 8
@@ -33,10 +34,9 @@ class Report:
         if isinstance(error, Absent):
             return self.emit(name, None, error)
         text = " ".join(f"{type(error).__name__}: {error}".split())
-        here = error.__traceback__
-        while here and here.tb_next and "site-packages" not in here.tb_next.tb_frame.f_code.co_filename:
-            here = here.tb_next
-        line = here.tb_lineno if here else 0
+        ours = [frame.lineno for frame in traceback.extract_tb(error.__traceback__)
+                if "site-packages" not in frame.filename]
+        line = ours[-1] if ours else 0
         self.emit(name, False, f"line {line}: {text[:300]}")
 
     def run(self, checks):

@@ -3,7 +3,6 @@ import datetime
 import decimal
 import sys
 import threading
-import time
 import uuid
 
 import sqlalchemy
@@ -186,7 +185,8 @@ def schema_change():
         c.execute(text("CREATE TABLE shape (a int)"))
         c.execute(text("INSERT INTO shape VALUES (1)"))
     errors = 0
-    for change, want in [(None, (1,)), ("ADD COLUMN b int DEFAULT 7", (1, 7)), ("DROP COLUMN b", (1,))]:
+    for change, want in [(None, (1,)), ("ADD COLUMN b int DEFAULT 7", (1, 7)),
+                         ("DROP COLUMN b", (1,))]:
         if change:
             with engine.begin() as c:
                 c.execute(text("ALTER TABLE shape " + change))

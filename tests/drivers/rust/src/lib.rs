@@ -61,9 +61,16 @@ pub struct Report {
 impl Report {
     /// `name` is the driver and its crate, whose exact version stands in Cargo.toml.
     pub fn new(name: &'static str) -> Self {
-        let line = include_str!("../Cargo.toml").lines().find(|line| line.starts_with(name));
-        let version = line.and_then(|line| line.split("\"=").nth(1)).and_then(|rest| rest.split('"').next());
-        Report { driver: name, version: version.unwrap_or("") }
+        let line = include_str!("../Cargo.toml")
+            .lines()
+            .find(|line| line.starts_with(name));
+        let version = line
+            .and_then(|line| line.split("\"=").nth(1))
+            .and_then(|rest| rest.split('"').next());
+        Report {
+            driver: name,
+            version: version.unwrap_or(""),
+        }
     }
 
     pub async fn check<F: Future<Output = Outcome>>(&self, name: &str, body: impl FnOnce() -> F) {

@@ -14,14 +14,20 @@ async fn connect() -> Result<Client, Error> {
     Ok(client)
 }
 
-async fn one<T: FromSqlOwned>(c: &Client, sql: &str, args: &[&(dyn ToSql + Sync)]) -> Result<T, Error> {
+async fn one<T: FromSqlOwned>(
+    c: &Client,
+    sql: &str,
+    args: &[&(dyn ToSql + Sync)],
+) -> Result<T, Error> {
     c.query_one(sql, args).await?.try_get(0)
 }
 
 fn state<T>(outcome: Result<T, Error>) -> String {
     match outcome {
         Ok(_) => "no error".into(),
-        Err(error) => error.code().map_or_else(|| error.to_string(), |code| code.code().into()),
+        Err(error) => error
+            .code()
+            .map_or_else(|| error.to_string(), |code| code.code().into()),
     }
 }
 
@@ -41,23 +47,43 @@ async fn query() -> Outcome {
         same!(one::<i32>(&c, "SELECT $1::int * 2", &[&n]).await?, 2 * n);
         same!(simple(&c, "SELECT 'simple'; SELECT 2").await?, "simple");
     }
-    same!(c.query("SELECT g FROM generate_series(1, 1000) g", &[]).await?.len(), 1000);
+    same!(
+        c.query("SELECT g FROM generate_series(1, 1000) g", &[])
+            .await?
+            .len(),
+        1000
+    );
     passed()
 }
 
 async fn types() -> Outcome {
     let c = connect().await?;
-    c.batch_execute("CREATE TYPE mood AS ENUM ('sad', 'ok')").await?;
+    c.batch_execute("CREATE TYPE mood AS ENUM ('sad', 'ok')")
+        .await?;
     for _ in 0..3 {
         same!(one::<i16>(&c, "SELECT $1::int2", &[&7i16]).await?, 7);
-        same!(one::<i64>(&c, "SELECT $1::int8", &[&(1i64 << 60)]).await?, 1i64 << 60);
+        same!(
+            one::<i64>(&c, "SELECT $1::int8", &[&(1i64 << 60)]).await?,
+            1i64 << 60
+        );
         same!(one::<f64>(&c, "SELECT $1::float8", &[&1.5f64]).await?, 1.5);
         same!(one::<bool>(&c, "SELECT $1::bool", &[&true]).await?, true);
-        same!(one::<String>(&c, "SELECT $1::text", &[&"snow ☃ 'q' \\"]).await?, "snow ☃ 'q' \\");
-        same!(one::<Vec<u8>>(&c, "SELECT $1::bytea", &[&&[0u8, 1, 255][..]]).await?, vec![0u8, 1, 255]);
-        same!(one::<Vec<Option<i32>>>(&c, "SELECT $1::int4[]", &[&vec![Some(1), None]]).await?,
-            vec![Some(1), None]);
-        same!(one::<Option<String>>(&c, "SELECT $1::text", &[&None::<String>]).await?, None);
+        same!(
+            one::<String>(&c, "SELECT $1::text", &[&"snow ☃ 'q' \\"]).await?,
+            "snow ☃ 'q' \\"
+        );
+        same!(
+            one::<Vec<u8>>(&c, "SELECT $1::bytea", &[&&[0u8, 1, 255][..]]).await?,
+            vec![0u8, 1, 255]
+        );
+        same!(
+            one::<Vec<Option<i32>>>(&c, "SELECT $1::int4[]", &[&vec![Some(1), None]]).await?,
+            vec![Some(1), None]
+        );
+        same!(
+            one::<Option<String>>(&c, "SELECT $1::text", &[&None::<String>]).await?,
+            None
+        );
         // An enum of its own: the driver asks the catalog about it when it prepares.
         let row = c.query_one("SELECT 'sad'::mood", &[]).await?;
         same!(row.columns()[0].type_().name(), "mood");
@@ -76,21 +102,32 @@ async fn transaction() -> Outcome {
         } // else dropped, which rolls back
     }
     same!(one::<i64>(&c, "SELECT sum(n) FROM tx", &[]).await?, 25);
-    let tx = c.build_transaction().isolation_level(tokio_postgres::IsolationLevel::Serializable)
-        .read_only(true).start().await?;
-    same!(state(tx.execute("INSERT INTO tx VALUES (1)", &[]).await), "25006");
+    let tx = c
+        .build_transaction()
+        .isolation_level(tokio_postgres::IsolationLevel::Serializable)
+        .read_only(true)
+        .start()
+        .await?;
+    same!(
+        state(tx.execute("INSERT INTO tx VALUES (1)", &[]).await),
+        "25006"
+    );
     tx.rollback().await?;
     passed()
 }
 
 async fn savepoint() -> Outcome {
     let mut c = connect().await?;
-    c.batch_execute("CREATE TABLE sp (n int PRIMARY KEY)").await?;
+    c.batch_execute("CREATE TABLE sp (n int PRIMARY KEY)")
+        .await?;
     let mut tx = c.transaction().await?;
     tx.execute("INSERT INTO sp VALUES ($1)", &[&1]).await?;
     for _ in 0..3 {
         let inner = tx.transaction().await?;
-        same!(state(inner.execute("INSERT INTO sp VALUES ($1)", &[&1]).await), "23505");
+        same!(
+            state(inner.execute("INSERT INTO sp VALUES ($1)", &[&1]).await),
+            "23505"
+        );
         inner.rollback().await?;
     }
     tx.execute("INSERT INTO sp VALUES ($1)", &[&2]).await?;
@@ -104,8 +141,14 @@ async fn error() -> Outcome {
     for _ in 0..8 {
         same!(state(c.query("SELEC 1", &[]).await), "42601");
         same!(state(c.query("SELECT 1 / $1::int", &[&0]).await), "22012");
-        same!(state(c.simple_query("SELECT * FROM no_such_table").await), "42P01");
-        same!(one::<String>(&c, "SELECT $1::text", &[&"still here"]).await?, "still here");
+        same!(
+            state(c.simple_query("SELECT * FROM no_such_table").await),
+            "42P01"
+        );
+        same!(
+            one::<String>(&c, "SELECT $1::text", &[&"still here"]).await?,
+            "still here"
+        );
     }
     passed()
 }
@@ -116,7 +159,12 @@ async fn prepared() -> Outcome {
     let second = b.prepare("SELECT $1::text || 'x'").await?;
     for n in 0..15 {
         same!(a.query_one(&first, &[&n]).await?.get::<_, i32>(0), n + 1000);
-        same!(b.query_one(&second, &[&n.to_string()]).await?.get::<_, String>(0), format!("{n}x"));
+        same!(
+            b.query_one(&second, &[&n.to_string()])
+                .await?
+                .get::<_, String>(0),
+            format!("{n}x")
+        );
     }
     drop(first); // closes it on the server
     let mut many = Vec::new();
@@ -124,14 +172,18 @@ async fn prepared() -> Outcome {
         many.push(a.prepare(&format!("SELECT $1::int + {n}")).await?);
     }
     for (n, statement) in many.iter().enumerate() {
-        same!(a.query_one(statement, &[&1]).await?.get::<_, i32>(0), n as i32 + 1);
+        same!(
+            a.query_one(statement, &[&1]).await?.get::<_, i32>(0),
+            n as i32 + 1
+        );
     }
     passed()
 }
 
 async fn pipeline() -> Outcome {
     let c = connect().await?;
-    c.batch_execute("CREATE TABLE pl (n int PRIMARY KEY)").await?;
+    c.batch_execute("CREATE TABLE pl (n int PRIMARY KEY)")
+        .await?;
     let plus = c.prepare("SELECT $1::int + 1").await?;
     let insert = c.prepare("INSERT INTO pl VALUES ($1)").await?;
     let numbers: Vec<i32> = (0..100).collect();
@@ -139,13 +191,20 @@ async fn pipeline() -> Outcome {
         let rows = try_join_all(numbers.iter().map(|n| {
             let (c, plus) = (&c, &plus);
             async move { c.query_one(plus, &[n]).await }
-        })).await?;
-        same!(rows.iter().map(|row| row.get::<_, i32>(0)).collect::<Vec<_>>(), (1..=100).collect::<Vec<i32>>());
+        }))
+        .await?;
+        same!(
+            rows.iter()
+                .map(|row| row.get::<_, i32>(0))
+                .collect::<Vec<_>>(),
+            (1..=100).collect::<Vec<i32>>()
+        );
         let keys = [round * 10, 0, round * 10 + 1];
         let done = join_all(keys.iter().map(|n| {
             let (c, insert) = (&c, &insert);
             async move { c.execute(insert, &[n]).await }
-        })).await;
+        }))
+        .await;
         same!(done[1].is_err(), true); // each has a sync of its own
         same!(done[2].is_ok(), true);
     }
@@ -165,7 +224,11 @@ async fn copy() -> Outcome {
         sink.send(Bytes::from(row)).await?;
     }
     same!(sink.finish().await?, 20000);
-    let parts: Vec<Bytes> = c.copy_out("COPY (SELECT * FROM cp ORDER BY n) TO STDOUT").await?.try_collect().await?;
+    let parts: Vec<Bytes> = c
+        .copy_out("COPY (SELECT * FROM cp ORDER BY n) TO STDOUT")
+        .await?
+        .try_collect()
+        .await?;
     same!(parts.concat() == want.as_bytes(), true);
     let bad = c.copy_in::<_, Bytes>("COPY cp FROM STDIN").await?;
     pin_mut!(bad);
@@ -183,9 +246,22 @@ async fn copy() -> Outcome {
 async fn large() -> Outcome {
     let c = connect().await?;
     let text = "0123456789abcdef".repeat(65536 * 5);
-    same!(one::<String>(&c, "SELECT $1::text", &[&text]).await? == text, true);
-    let rows = c.query("SELECT repeat('x', 1000) FROM generate_series(1, 20000)", &[]).await?;
-    same!(rows.iter().map(|row| row.get::<_, &str>(0).len()).sum::<usize>(), 20_000_000);
+    same!(
+        one::<String>(&c, "SELECT $1::text", &[&text]).await? == text,
+        true
+    );
+    let rows = c
+        .query(
+            "SELECT repeat('x', 1000) FROM generate_series(1, 20000)",
+            &[],
+        )
+        .await?;
+    same!(
+        rows.iter()
+            .map(|row| row.get::<_, &str>(0).len())
+            .sum::<usize>(),
+        20_000_000
+    );
     passed()
 }
 
@@ -193,7 +269,9 @@ async fn cursor() -> Outcome {
     let mut c = connect().await?;
     for _ in 0..3 {
         let tx = c.transaction().await?;
-        let portal = tx.bind("SELECT g FROM generate_series(1, $1::int) g", &[&1000]).await?;
+        let portal = tx
+            .bind("SELECT g FROM generate_series(1, $1::int) g", &[&1000])
+            .await?;
         let mut sum = 0;
         loop {
             let rows = tx.query_portal(&portal, 100).await?;
@@ -233,15 +311,25 @@ async fn reconnect() -> Outcome {
 
 async fn schema_change() -> Outcome {
     let (c, other) = (connect().await?, connect().await?);
-    other.batch_execute("CREATE TABLE shape (a int); INSERT INTO shape VALUES (1)").await?;
+    other
+        .batch_execute("CREATE TABLE shape (a int); INSERT INTO shape VALUES (1)")
+        .await?;
     let kept_statement = c.prepare("SELECT * FROM shape WHERE a = $1").await?;
     let mut errors = 0;
-    for (change, columns) in [("SELECT 1", 1), ("ALTER TABLE shape ADD COLUMN b int DEFAULT 7", 2),
-        ("ALTER TABLE shape DROP COLUMN b", 1)] {
+    for (change, columns) in [
+        ("SELECT 1", 1),
+        ("ALTER TABLE shape ADD COLUMN b int DEFAULT 7", 2),
+        ("ALTER TABLE shape DROP COLUMN b", 1),
+    ] {
         other.batch_execute(change).await?;
         for _ in 0..4 {
             // Prepared anew for each query, as is its default.
-            same!(c.query_one("SELECT * FROM shape WHERE a = $1", &[&1]).await?.len(), columns);
+            same!(
+                c.query_one("SELECT * FROM shape WHERE a = $1", &[&1])
+                    .await?
+                    .len(),
+                columns
+            );
             match c.query_one(&kept_statement, &[&1]).await {
                 Ok(row) => same!(row.get::<_, i32>(0), 1),
                 Err(error) => {
@@ -251,26 +339,45 @@ async fn schema_change() -> Outcome {
             }
         }
     }
-    Ok(if errors == 0 { String::new() } else {
+    Ok(if errors == 0 {
+        String::new()
+    } else {
         format!("{errors} times 0A000 reached the application, from a kept Statement")
     })
 }
 
 async fn session_set() -> Outcome {
     let mut config: tokio_postgres::Config = url().parse()?;
-    config.options("-c search_path=pg_catalog").application_name("named");
+    config
+        .options("-c search_path=pg_catalog")
+        .application_name("named");
     let (named, connection) = config.connect(NoTls).await?;
     tokio::spawn(connection);
     let (a, b) = (connect().await?, connect().await?);
     a.batch_execute("SET TIME ZONE 'Asia/Tokyo'").await?;
     b.batch_execute("SET TIME ZONE 'America/Lima'").await?;
-    same!(one::<String>(&b, "SELECT set_config('app.tenant', $1, false)", &[&"b"]).await?, "b");
+    same!(
+        one::<String>(&b, "SELECT set_config('app.tenant', $1, false)", &[&"b"]).await?,
+        "b"
+    );
     for _ in 0..4 {
         same!(one::<String>(&a, "SHOW timezone", &[]).await?, "Asia/Tokyo");
-        same!(one::<String>(&b, "SHOW timezone", &[]).await?, "America/Lima");
-        same!(one::<String>(&b, "SELECT current_setting('app.tenant')", &[]).await?, "b");
-        same!(one::<String>(&named, "SHOW search_path", &[]).await?, "pg_catalog");
-        same!(one::<String>(&named, "SHOW application_name", &[]).await?, "named");
+        same!(
+            one::<String>(&b, "SHOW timezone", &[]).await?,
+            "America/Lima"
+        );
+        same!(
+            one::<String>(&b, "SELECT current_setting('app.tenant')", &[]).await?,
+            "b"
+        );
+        same!(
+            one::<String>(&named, "SHOW search_path", &[]).await?,
+            "pg_catalog"
+        );
+        same!(
+            one::<String>(&named, "SHOW application_name", &[]).await?,
+            "named"
+        );
     }
     passed()
 }
@@ -290,7 +397,10 @@ async fn advisory_lock() -> Outcome {
     let (a, b) = (connect().await?, connect().await?);
     a.execute("SELECT pg_advisory_lock($1)", &[&42i64]).await?;
     for _ in 0..5 {
-        same!(one::<bool>(&b, "SELECT pg_try_advisory_lock($1)", &[&42i64]).await?, false);
+        same!(
+            one::<bool>(&b, "SELECT pg_try_advisory_lock($1)", &[&42i64]).await?,
+            false
+        );
         same!(one::<i32>(&a, "SELECT 1", &[]).await?, 1);
     }
     drop(a);
@@ -317,7 +427,8 @@ async fn listen_notify() -> Outcome {
     let b = connect().await?;
     client.batch_execute("LISTEN news").await?;
     for n in 0..3 {
-        b.execute("SELECT pg_notify('news', $1)", &[&n.to_string()]).await?;
+        b.execute("SELECT pg_notify('news', $1)", &[&n.to_string()])
+            .await?;
         let got = tokio::time::timeout(Duration::from_secs(5), notes.recv()).await?;
         same!(got, Some(n.to_string()));
     }
@@ -327,21 +438,32 @@ async fn listen_notify() -> Outcome {
 
 async fn user(i: i32) -> Outcome {
     let mut mine = connect().await?;
-    mine.batch_execute(&format!("SET app.who = 'user-{i}'")).await?;
+    mine.batch_execute(&format!("SET app.who = 'user-{i}'"))
+        .await?;
     for r in 0..ROUNDS {
-        same!(one::<String>(&mine, "SELECT current_setting('app.who')", &[]).await?, format!("user-{i}"));
+        same!(
+            one::<String>(&mine, "SELECT current_setting('app.who')", &[]).await?,
+            format!("user-{i}")
+        );
         same!(one::<i32>(&mine, "SELECT $1::int + 1", &[&r]).await?, r + 1);
         let tx = mine.transaction().await?;
-        tx.execute("INSERT INTO conc VALUES ($1, $2)", &[&i, &r]).await?;
+        tx.execute("INSERT INTO conc VALUES ($1, $2)", &[&i, &r])
+            .await?;
         if kept(r) {
             tx.commit().await?;
         } else {
             tx.rollback().await?;
         }
         if r % 4 == 0 {
-            same!(state(mine.query("SELECT 1 / $1::int", &[&0]).await), "22012");
+            same!(
+                state(mine.query("SELECT 1 / $1::int", &[&0]).await),
+                "22012"
+            );
         }
-        same!(one::<i64>(&mine, "SELECT count(*) FROM conc WHERE u = $1", &[&i]).await?, kept_up_to(r));
+        same!(
+            one::<i64>(&mine, "SELECT count(*) FROM conc WHERE u = $1", &[&i]).await?,
+            kept_up_to(r)
+        );
     }
     passed()
 }
@@ -353,8 +475,10 @@ async fn concurrent() -> Outcome {
     for one in running {
         one.await??;
     }
-    same!(one::<i64>(&c, "SELECT count(*) FROM conc", &[]).await?,
-        i64::from(USERS) * kept_up_to(ROUNDS - 1));
+    same!(
+        one::<i64>(&c, "SELECT count(*) FROM conc", &[]).await?,
+        i64::from(USERS) * kept_up_to(ROUNDS - 1)
+    );
     passed()
 }
 
