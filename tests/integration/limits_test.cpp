@@ -175,7 +175,7 @@ TEST(Limits, ImpossibleValuesAtStartAreTurnedDown) {
   expect_bad_config("server: {host: db}\nlisten: {port: 99999}\n", {"listen.port"});
   expect_bad_config("server: {host: db}\nlisten: [1, 2]\n", {"listen"});
   expect_bad_config("server: {host: db\n", {""});
-  expect_bad_config("server: {host: db}\npool: {size: ${NO_SUCH_VARIABLE}}\n",
+  expect_bad_config("server: {host: db}\npool:\n  size: ${NO_SUCH_VARIABLE}\n",
                     {"NO_SUCH_VARIABLE"});
 }
 

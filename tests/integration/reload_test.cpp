@@ -189,7 +189,7 @@ TEST(Reload, AModeChangedUnderALeaseHoldsFromTheNextOne) {
 TEST(Reload, BrokenYamlChangesNothingAndIsSeen) {
   Carpool carpool(postgres(), {.pool = "size: 3"});
   ASSERT_TRUE(carpool.connect().query("select 1").ok());
-  expect_rejected(carpool, "pool: {size: [3\n", "line");
+  expect_rejected(carpool, "pool: {size: [3\n", "carpool.yaml:1:");
   expect_rejected(carpool, "pool:\n  size: 3\n bad indent: 1\n", "");
   expect_rejected(carpool, "- a list\n- not a map\n", "");
   expect_rejected(carpool, std::string("\x00\xff\xfe garbage", 11), "");
@@ -313,7 +313,7 @@ TEST(Reload, AChangedServerMovesThePoolWithoutCuttingATransaction) {
 }
 
 TEST(Reload, VariablesComeFromTheEnvironment) {
-  Carpool carpool(postgres(), {.pool = "size: ${CARPOOL_TEST_SIZE}, minIdle: ${NOT_SET:-2}"},
+  Carpool carpool(postgres(), {.pool = "size: '${CARPOOL_TEST_SIZE}', minIdle: '${NOT_SET:-2}'"},
                   {.env = {{"CARPOOL_TEST_SIZE", "9"}}});
   ASSERT_TRUE(carpool.connect().query("select 1").ok());
   EXPECT_EQ(pool_size(carpool), 9);
@@ -323,7 +323,7 @@ TEST(Reload, VariablesComeFromTheEnvironment) {
 TEST(Reload, AVariableThatIsNotSetIsAnErrorThatNamesIt) {
   Carpool carpool(postgres(), {.pool = "size: 3"});
   ASSERT_TRUE(carpool.connect().query("select 1").ok());
-  expect_rejected(carpool, carpool.render({.pool = "size: ${NO_SUCH_VARIABLE}"}),
+  expect_rejected(carpool, carpool.render({.pool = "size: '${NO_SUCH_VARIABLE}'"}),
                   "NO_SUCH_VARIABLE");
 }
 
