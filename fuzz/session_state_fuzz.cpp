@@ -27,6 +27,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     ReportedValues defaults;
     defaults.set("TimeZone", "Etc/UTC");
     defaults.set("application_name", "");
+    ReportedValues now = defaults;
     SessionPins pins;
     std::size_t lent = 0;
     while (!rest.empty()) {
@@ -38,6 +39,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         pins.on_error();
       } else if (line.starts_with("=")) {
         const std::string_view value = line.substr(1);
+        now.set("TimeZone", value);
         if (!server.expects("TimeZone", value, defaults)) {
           server.learn("TimeZone", value, defaults);
           client.learn("TimeZone", value, defaults);
@@ -46,7 +48,10 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         }
       } else if (line.starts_with("@")) {
         const char status = line.size() > 1 ? line[1] : 'I';
-        for (SessionFollower* each : {&client, &server}) each->on_ready(status);
+        for (SessionFollower* each : {&client, &server}) {
+          each->settle(now);
+          each->on_ready(status);
+        }
         pins.on_ready(status);
         if (status != 'I' || pins.any() || client.lost()) continue;
         CHECK(client.current() == client.committed());

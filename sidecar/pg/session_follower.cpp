@@ -41,6 +41,7 @@ void SessionFollower::set(std::string_view name, std::string_view sql) {
 }
 
 void SessionFollower::reset(std::string_view name) {
+  std::erase_if(unsettled_, [name](const Parameter& parameter) { return parameter.name == name; });
   const std::string* sql = initial_ ? initial_->find(name) : nullptr;
   if (sql != nullptr) return set(name, *sql);
   current_ = table_->without(current_, name);
@@ -49,6 +50,7 @@ void SessionFollower::reset(std::string_view name) {
 
 // RESET ALL leaves the two that are no settings of the user's (GUC_NO_RESET_ALL).
 void SessionFollower::reset_all() {
+  unsettled_.clear();
   StatePtr next = initial_;
   for (const std::string_view name : {kAuthorization, kRole}) {
     const std::string* sql = current_ ? current_->find(name) : nullptr;
@@ -71,6 +73,7 @@ void SessionFollower::end_transaction(bool commit, bool chain) {
     committed_ = current_;
   } else {
     current_ = committed_;
+    unsettled_.clear();
   }
   savepoints_.reset();
   in_block_ = chain;
@@ -81,6 +84,11 @@ void SessionFollower::apply(const SessionEffect& effect) {
   switch (effect.kind) {
     case Kind::Set:
       set(effect.name, effect.sql);
+      if (unsettled_.size() < kSessionParametersMax) {
+        unsettled_.push_back({effect.name, effect.sql});
+      } else {
+        lost_ = true;
+      }
       break;
     case Kind::Reset:
       reset(effect.name);
@@ -91,6 +99,7 @@ void SessionFollower::apply(const SessionEffect& effect) {
     case Kind::DiscardAll:
       // Cannot run in a transaction block, and so is committed with its own statement.
       current_ = initial_;
+      unsettled_.clear();
       lost_ = !within_limits(initial_);
       break;
     case Kind::Begin:
@@ -122,6 +131,7 @@ void SessionFollower::apply(const SessionEffect& effect) {
       if (at != std::string::npos) {
         savepoints_->resize(at + 1);
         current_ = savepoints_->back().state;
+        unsettled_.clear();
       }
       failed_ = false;
       break;
@@ -135,6 +145,7 @@ void SessionFollower::on_error() {
   // PostgreSQL takes the settings back at the error (AtEOXact_GUC() of guc.c), and not at the
   // ROLLBACK that follows.
   if (in_block_) failed_ = true;
+  unsettled_.clear();
   current_ = savepoints_ && !savepoints_->empty() ? savepoints_->back().state : committed_;
 }
 
@@ -172,6 +183,18 @@ void SessionFollower::learn(std::string_view name, std::string_view value,
   } else {
     set(lower, set_sql(lower, value));
   }
+}
+
+void SessionFollower::settle(const ReportedValues& now) {
+  for (const Parameter& parameter : unsettled_) {
+    const std::string* sql = current_ ? current_->find(parameter.name) : nullptr;
+    const std::string* value = now.find(parameter.name);
+    // Another text has come in its place, or the server does not report it.
+    if (sql == nullptr || *sql != parameter.sql || value == nullptr) continue;
+    StatePtr next = table_->with(current_, parameter.name, set_sql(parameter.name, *value));
+    if (within_limits(next)) current_ = std::move(next);
+  }
+  unsettled_.clear();
 }
 
 void SessionFollower::replayed(const StatePtr& state) {

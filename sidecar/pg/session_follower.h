@@ -17,6 +17,9 @@
 //     server.learn(name, value, defaults);
 //     client.learn(name, value, defaults);
 //   }
+//
+// and before on_ready() both settle() on the server's values, since the text of a SET may mean
+// something else on another server (SET datestyle TO iso keeps the order of day and month).
 #pragma once
 
 #include <cstddef>
@@ -46,6 +49,10 @@ class SessionFollower {
   bool expects(std::string_view name, std::string_view value, const ReportedValues& defaults) const;
   void learn(std::string_view name, std::string_view value, const ReportedValues& defaults);
 
+  // `now`: all that the server has reported last. Where a SET was followed, its value counts and
+  // not its text.
+  void settle(const ReportedValues& now);
+
   // For a server, after it ran a replay() without an error.
   void replayed(const StatePtr& state);
 
@@ -74,6 +81,7 @@ class SessionFollower {
   StatePtr committed_;
   StatePtr current_;
   std::unique_ptr<std::vector<Savepoint>> savepoints_;  // null while there are none
+  std::vector<Parameter> unsettled_;                    // since the last settle(), as they were set
   bool in_block_ = false;  // between BEGIN and its end; outside, what one Query or Sync runs
   bool failed_ = false;    // an error in the block: only ROLLBACK leads on
   bool lost_ = false;

@@ -211,6 +211,39 @@ TEST_F(SessionFollowerTest, TakesTheServersWordForHowAValueIsSpelled) {
   EXPECT_FALSE(session_.expects("DateStyle", "ISO, MDY", defaults_));
 }
 
+TEST_F(SessionFollowerTest, TakesTheServersWordForATextThatMeansSomethingElseElsewhere) {
+  // The server had 'ISO, DMY' when the client said "iso", and so reports no change.
+  ReportedValues now;
+  now.set("DateStyle", "ISO, DMY");
+  for (const SessionEffect& effect : scan("SET datestyle TO iso").effects) session_.apply(effect);
+  session_.settle(now);
+  session_.on_ready('I');
+  EXPECT_EQ(value("datestyle"), "SET \"datestyle\" TO 'ISO, DMY'");
+}
+
+TEST_F(SessionFollowerTest, SettlesNothingThatWasTakenBackOrIsNotReported) {
+  ReportedValues now;
+  now.set("TimeZone", "UTC");
+  const StatePtr tokyo = start({{"timezone", "SET \"timezone\" TO 'Asia/Tokyo'"}});
+  session_ = SessionFollower(table_, tokyo);
+  for (const SessionEffect& effect :
+       scan("SET timezone TO 'Europe/Berlin'; RESET timezone; SET a TO 1").effects) {
+    session_.apply(effect);
+  }
+  session_.settle(now);
+  session_.on_ready('I');
+  EXPECT_EQ(value("timezone"), "SET \"timezone\" TO 'Asia/Tokyo'");
+  EXPECT_EQ(value("a"), "SET \"a\" TO 1");
+
+  // Even where what was set is the client's own default, which the server does not have.
+  for (const SessionEffect& effect : scan("SET timezone TO 'Asia/Tokyo'; RESET timezone").effects) {
+    session_.apply(effect);
+  }
+  session_.settle(now);
+  session_.on_ready('I');
+  EXPECT_EQ(value("timezone"), "SET \"timezone\" TO 'Asia/Tokyo'");
+}
+
 TEST_F(SessionFollowerTest, ForgetsALocalValueThatWasReportedOnceTheServerTakesItBack) {
   defaults_.set("TimeZone", "UTC");
   run("BEGIN; SET LOCAL timezone TO 'Asia/Tokyo'", 'T');
