@@ -30,7 +30,9 @@ inline void store_u32(std::uint8_t* p, std::uint32_t value) {
 inline void append(Bytes& out, ByteSpan bytes) {
   out.insert(out.end(), bytes.begin(), bytes.end());
 }
-inline void append_u8(Bytes& out, std::uint8_t value) { out.push_back(value); }
+inline void append_u8(Bytes& out, std::uint8_t value) {
+  out.push_back(value);
+}
 inline void append_u16(Bytes& out, std::uint16_t value) {
   out.push_back(static_cast<std::uint8_t>(value >> 8));
   out.push_back(static_cast<std::uint8_t>(value));

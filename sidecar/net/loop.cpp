@@ -24,11 +24,15 @@ Loop::Loop() : read_buffer_(new std::uint8_t[kReadSize]) {
 }
 
 Loop::~Loop() {
-  stop();
+  {
+    const std::lock_guard lock(mutex_);
+    stopped_ = true;
+    posted_.clear();
+  }
   uv_close(reinterpret_cast<uv_handle_t*>(&prepare_), nullptr);
   uv_close(reinterpret_cast<uv_handle_t*>(&wake_), nullptr);
-  uv_run(&loop_, UV_RUN_DEFAULT);
-  CHECK(uv_loop_close(&loop_) == 0);
+  // A stop() that no run() has seen yet makes the first of these return at once.
+  while (uv_loop_close(&loop_) == UV_EBUSY) uv_run(&loop_, UV_RUN_DEFAULT);
 }
 
 void Loop::run() {

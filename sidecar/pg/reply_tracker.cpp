@@ -21,7 +21,7 @@ bool ReplyTracker::sent(Request request, bool ours, std::uint32_t tag) {
 bool ReplyTracker::ends_with_ready() const {
   for (std::size_t i = entries_.size(); i > head_; --i) {
     const Request request = entries_[i - 1].request;
-    if (request == Request::CopyEnd) continue;
+    if (request == Request::CopyEnd || request == Request::Local) continue;
     return request == Request::Query || request == Request::FunctionCall ||
            request == Request::Sync;
   }
@@ -65,14 +65,6 @@ void ReplyTracker::drop_ignored_syncs() {
   if (i < entries_.size()) copy_in_ = false;  // the client has already ended it
   for (; i < entries_.size(); ++i) entries_[keep++] = entries_[i];
   entries_.resize(keep);
-}
-
-void ReplyTracker::reset() {
-  entries_.clear();
-  head_ = 0;
-  status_ = 'I';
-  copy_in_ = false;
-  skipping_ = false;
 }
 
 }  // namespace carpool::pg

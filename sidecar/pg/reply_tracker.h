@@ -32,6 +32,7 @@ enum class Request : std::uint8_t {
   Execute,
   Sync,
   CopyEnd,  // CopyDone or CopyFail: has no reply of its own, marks where Syncs count again
+  Local,    // not sent: Carpool answers it itself, once everything before it is answered
 };
 
 class ReplyTracker {
@@ -75,8 +76,9 @@ class ReplyTracker {
   // Whether the replies at hand are Carpool's own.
   bool front_is_ours() const { return !idle() && entries_[head_].ours; }
 
-  // A new server: nothing owed, idle.
-  void reset();
+  // Whether the next answer is Carpool's to give; then pop_local() takes its entry.
+  bool front_is_local() const { return !idle() && entries_[head_].request == Request::Local; }
+  Entry pop_local() { return pop(); }
 
  private:
   bool ends_with_ready() const;

@@ -3,6 +3,9 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <iterator>
+
 #include "base/check.h"
 #include "pg/error_response.h"
 #include "pg/messages.h"
@@ -48,6 +51,18 @@ bool is_request(char type) {
     default:
       return false;
   }
+}
+
+// Those that a client may set in its startup packet and PostgreSQL reports.
+bool is_reported(std::string_view name) {
+  constexpr std::string_view kNames[] = {"client_encoding",
+                                         "application_name",
+                                         "DateStyle",
+                                         "TimeZone",
+                                         "IntervalStyle",
+                                         "standard_conforming_strings",
+                                         "default_transaction_read_only"};
+  return std::find(std::begin(kNames), std::end(kNames), name) != std::end(kNames);
 }
 
 }  // namespace
@@ -218,6 +233,15 @@ void Client::on_startup_message(pg::Startup& startup) {
     stream_.write(out);
   }
   pool_ = pool;
+  pg::StartupSettings settings = pg::startup_settings(startup.options, startup.parameters);
+  session_.emplace(pool->tables().states, pool->tables().states.make(settings.parameters));
+  // What it asks for of that which PostgreSQL reports; its server takes it over before its first
+  // request, and reports then how it spells it.
+  for (const auto& [name, value] : startup.parameters) {
+    if (!is_reported(name)) continue;
+    if (startup_values_ == nullptr) startup_values_ = std::make_unique<Bytes>();
+    pg::append_parameter_status(*startup_values_, name, value);
+  }
   set_state(ClientState::Authenticating);
   if (pool->welcome_known()) {
     greet();
@@ -230,6 +254,8 @@ void Client::greet() {
   Bytes out;
   pg::append_authentication_ok(out);
   append(out, pool_->welcome());
+  if (startup_values_ != nullptr) append(out, *startup_values_);
+  startup_values_.reset();
   pg::append_backend_key_data(out, id_, secret_);
   pg::append_ready_for_query(out, 'I');
   set_state(ClientState::Idle);
@@ -249,23 +275,23 @@ void Client::reject(RejectReason reason, std::string_view sqlstate, const std::s
 // ---- requests
 
 std::size_t Client::process_requests(ByteSpan in) {
-  std::size_t taken = 0;
-  std::size_t run = 0;  // [run, taken) is to be sent, as it is
+  Outgoing out(in, proxy_.scratch());
   const auto flush = [&] {
-    if (taken > run && server_ != nullptr) server_->send(in.subspan(run, taken - run));
-    run = taken;
+    if (server_ != nullptr && !out.empty()) server_->send(out.bytes());
+    out.sent();
   };
-  while (taken < in.size()) {
-    const pg::Frame frame = framer_.next(in.subspan(taken));
+  bool answered = false;  // a query of this read was answered without the server
+  while (out.taken() < in.size()) {
+    const pg::Frame frame = framer_.next(out.rest());
     if (frame.kind == pg::Frame::Kind::NeedMore) break;
     if (frame.kind == pg::Frame::Kind::Bad) {
+      flush();
       reject(RejectReason::ProtocolError, "08P01", "a message of impossible length");
       return in.size();
     }
     if (frame.kind == pg::Frame::Kind::Body) {
       framer_.take(frame);
-      taken += frame.bytes.size();
-      if (dropping_) run = taken;
+      dropping_ ? out.drop(frame.bytes.size()) : out.pass(frame.bytes.size());
       if (frame.last) dropping_ = false;
       continue;
     }
@@ -274,22 +300,23 @@ std::size_t Client::process_requests(ByteSpan in) {
       close(true);
       return in.size();
     }
-    // COPY data may still come after the COPY has failed, and a Flush asks for nothing by itself.
-    const bool nothing_to_do = server_ == nullptr && (frame.type == 'd' || frame.type == 'c' ||
-                                                      frame.type == 'f' || frame.type == 'H');
-    if (failing_ != Failing::No || nothing_to_do) {
-      framer_.take(frame);
-      taken += frame.bytes.size();
-      run = taken;
-      dropping_ = !frame.last;
-      if (failing_ != Failing::No) drop_failed(frame.type);
-      continue;
-    }
     if (!is_request(frame.type)) {
       flush();
       reject(RejectReason::ProtocolError, "08P01",
              fmt::format("invalid frontend message type {}", static_cast<int>(frame.type)));
       return in.size();
+    }
+    // The Sync that ends a failed batch is the server's to answer, where there is one.
+    if (failing_ != Failing::No && server_ != nullptr && frame.type == 'S') failing_ = Failing::No;
+    // COPY data may still come after the COPY has failed, and a Flush asks for nothing by itself.
+    const bool nothing_to_do = server_ == nullptr && (frame.type == 'd' || frame.type == 'c' ||
+                                                      frame.type == 'f' || frame.type == 'H');
+    if (failing_ != Failing::No || nothing_to_do) {
+      framer_.take(frame);
+      out.drop(frame.bytes.size());
+      dropping_ = !frame.last;
+      if (failing_ != Failing::No) drop_failed(frame.type);
+      continue;
     }
     if (server_ == nullptr && !attach()) {
       if (state_ == ClientState::Closing) return in.size();
@@ -302,51 +329,55 @@ std::size_t Client::process_requests(ByteSpan in) {
     }
     note_request(frame);
     framer_.take(frame);
-    taken += frame.bytes.size();
+    Bytes answer;
+    const ServerSession::Taken taken =
+        server_->session().request(frame, *session_, pool_->settings().pool, out, answer);
+    dropping_ = !frame.last && (taken == ServerSession::Taken::RefusedQuery ||
+                                taken == ServerSession::Taken::RefusedBatch);
+    if (!answer.empty()) stream_.write(answer);
+    switch (taken) {
+      case ServerSession::Taken::Yes:
+        break;
+      case ServerSession::Taken::RefusedQuery:
+        answered = true;
+        break;
+      case ServerSession::Taken::RefusedBatch:
+        failing_ = Failing::UntilSync;
+        break;
+      case ServerSession::Taken::NotProtocol:
+        flush();
+        reject(RejectReason::ProtocolError, "08P01", "a message that cannot be read");
+        return in.size();
+    }
   }
   flush();
-  return state_ == ClientState::Closing ? in.size() : taken;
+  if (answered && server_ != nullptr) server_->end_lease_if_over();
+  return state_ == ClientState::Closing ? in.size() : out.taken();
 }
 
 void Client::note_request(const pg::Frame& frame) {
-  pg::ReplyTracker& tracker = server_->tracker();
   switch (frame.type) {
     case 'Q':
       server_->query_begins(frame.body());
-      tracker.sent(pg::Request::Query);
       break;
     case 'P': {
       Reader reader(frame.body());
       reader.cstring();
       server_->query_begins(reader.rest());
-      tracker.sent(pg::Request::Parse);
       break;
     }
-    case 'B':
-      server_->query_begins({});
-      tracker.sent(pg::Request::Bind);
+    case 'B': {
+      Reader reader(frame.body());
+      reader.cstring();
+      const std::string_view name = reader.cstring();
+      const pg::StatementRef* named = name.empty() ? nullptr : session_->statements.find(name);
+      server_->query_begins(named == nullptr ? ByteSpan() : as_bytes((*named)->body));
       break;
-    case 'D':
-      tracker.sent(pg::Request::Describe);
-      break;
-    case 'E':
-      tracker.sent(pg::Request::Execute);
-      break;
-    case 'C':
-      tracker.sent(pg::Request::Close);
-      break;
-    case 'S':
-      tracker.sent(pg::Request::Sync);
-      break;
+    }
     case 'F':
       server_->query_begins({});
-      tracker.sent(pg::Request::FunctionCall);
       break;
-    case 'c':
-    case 'f':
-      tracker.sent(pg::Request::CopyEnd);
-      break;
-    default:  // CopyData and Flush are owed nothing
+    default:
       break;
   }
 }
@@ -470,6 +501,10 @@ pool::ClientSnapshot Client::snapshot(Micros now) const {
   snapshot.address = stream_.peer();
   snapshot.state = pool::kClientStateNames[static_cast<std::size_t>(state_)];
   snapshot.in_state_us = now - since_us_;
+  if (session_ && session_->pinned()) {
+    snapshot.pinned_by = pool::kPinCauseNames[static_cast<std::size_t>(session_->pin_cause())];
+    snapshot.pinned_us = session_->pinned_us == 0 ? 0 : now - session_->pinned_us;
+  }
   if (server_ != nullptr) snapshot.query = server_->query_text();
   return snapshot;
 }

@@ -15,6 +15,8 @@
 // Lifetime: made by Proxy for an accepted socket, deletes itself after its stream has closed.
 #pragma once
 
+#include <memory>
+#include <optional>
 #include <string>
 
 #include "base/buffer.h"
@@ -51,6 +53,10 @@ class Client final : public net::StreamListener,
   net::Stream& stream() { return stream_; }
   // Whether it stands in the middle of a message, part of which has gone to the server.
   bool inside_message() const { return !framer_.at_boundary(); }
+  // Only once it has signed in.
+  ClientSession& session() { return *session_; }
+  // What it has left on its server, or is in the middle of, would be lost on another.
+  bool must_keep_server() const { return session_->pinned() || failing_ != Failing::No; }
 
   // The pool knows what to greet it with.
   void greet();
@@ -87,7 +93,7 @@ class Client final : public net::StreamListener,
   void process_pending();
   void keep(ByteSpan bytes);
   void on_startup_message(pg::Startup& startup);
-  // Notes a request in the server's tracker.
+  // Notes when a request begins, for the times and the log.
   void note_request(const pg::Frame& frame);
   // Drops what belongs to a request that has failed; says ReadyForQuery at its end.
   void drop_failed(char type);
@@ -100,7 +106,9 @@ class Client final : public net::StreamListener,
 
   Proxy& proxy_;
   net::Stream stream_;
-  Buffer pending_;  // bytes read and not taken yet
+  std::optional<ClientSession> session_;
+  std::unique_ptr<Bytes> startup_values_;  // ParameterStatus messages, until it is greeted
+  Buffer pending_;                         // bytes read and not taken yet
   pg::Framer framer_{pg::Framer::Side::FromClient};
   LivePool* pool_ = nullptr;
   Server* server_ = nullptr;

@@ -229,6 +229,8 @@ pool::PoolSnapshot LivePool::snapshot(Micros now) const {
   snapshot.paused = pool_.paused();
   snapshot.connecting_fails = pool_.failing();
   snapshot.last_connect_error = last_connect_error_;
+  snapshot.prepared_statements = tables_.statements.size();
+  snapshot.prepared_statement_bytes = tables_.statements.bytes();
   snapshot.counters = counters_;
   return snapshot;
 }

@@ -17,6 +17,7 @@
 #include "pool/counters.h"
 #include "pool/pool.h"
 #include "proxy/connector.h"
+#include "proxy/session.h"
 
 namespace carpool::proxy {
 
@@ -38,6 +39,7 @@ class LivePool {
   Proxy& proxy() { return proxy_; }
   pool::Pool& pool() { return pool_; }
   pool::PoolCounters& counters() { return counters_; }
+  SessionTables& tables() { return tables_; }
 
   // New settings from a reload; servers opened to another place are replaced as they come back.
   void configure(const config::Database& settings, Micros now);
@@ -83,6 +85,7 @@ class LivePool {
   void time_out_logins(Micros now);
 
   Proxy& proxy_;
+  SessionTables tables_;
   const std::string database_;
   const std::string user_;
   config::Database settings_;

@@ -85,6 +85,8 @@ class Proxy {
   void cancel_request(std::uint32_t pid, std::uint32_t secret);
   void run_cancel(Server& server);
   LivePool::ClientList& startup_clients() { return startup_clients_; }
+  // For what goes to a server in another form than it came; emptied by each user.
+  Bytes& scratch() { return scratch_; }
   std::uint64_t next_server_id() { return ++server_ids_; }
   std::uint64_t random();
 
@@ -108,6 +110,7 @@ class Proxy {
   LivePool::ClientList startup_clients_;                // not in a pool yet
   std::vector<std::unique_ptr<Server>> graveyard_;      // freed at the end of the turn
   std::vector<Client*> resume_later_;
+  Bytes scratch_;
   std::uint32_t closing_clients_ = 0;  // gone from clients_, not yet from memory
   struct Cancel;
   std::list<Cancel> cancels_;

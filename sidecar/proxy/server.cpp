@@ -19,9 +19,11 @@ namespace carpool::proxy {
 using pool::SlotState;
 
 Server::Server(LivePool& pool, std::uint64_t id)
-    : pool_(pool), id_(id), connector_(pool.proxy().loop(), [this](const ConnectFailure* failure) {
-        on_connected(failure);
-      }) {}
+    : pool_(pool),
+      id_(id),
+      connector_(pool.proxy().loop(),
+                 [this](const ConnectFailure* failure) { on_connected(failure); }),
+      session_(pool.tables(), tracker_, pool.counters()) {}
 
 Server::~Server() {
   CHECK(client_ == nullptr);
@@ -47,7 +49,9 @@ void Server::on_connected(const ConnectFailure* failure) {
   peer_ = connector_.peer();
   cancel_ticket_ = connector_.cancel_ticket();
   ready_ = true;
-  pool_.server_opened(*this, connector_.parameters(), now);
+  const auto parameters = connector_.parameters();
+  session_.opened(parameters);
+  pool_.server_opened(*this, parameters, now);
 }
 
 // ---- the lease
@@ -61,6 +65,24 @@ void Server::lend(Client& client, Micros waited_us) {
   if (waited_us > 0) pool_.counters().waits++;
   needs_reset_ = pool_.settings().pool.mode == config::PoolMode::Session &&
                  !pool_.settings().pool.reset_query.empty();
+  replay();
+}
+
+// Nothing when the sessions are equal, which is the rule; else one message ahead of the client's.
+void Server::replay() {
+  const std::vector<std::string> texts = session_.replay_for(*client_session());
+  if (texts.empty()) return;
+  Bytes out;
+  for (const std::string& text : texts) {
+    pg::append_query(out, text);
+    tracker_.sent(pg::Request::Query, true);
+  }
+  replays_ = static_cast<std::uint32_t>(texts.size());
+  send(out);
+}
+
+ClientSession* Server::client_session() {
+  return client_ == nullptr ? nullptr : &client_->session();
 }
 
 void Server::end_lease() {
@@ -75,6 +97,7 @@ void Server::end_lease() {
 }
 
 void Server::abandoned(bool inside_message, bool polite) {
+  if (client_session() != nullptr && client_session()->pinned()) pinned_ = needs_reset_ = true;
   client_ = nullptr;
   cleaning_ = true;
   polite_ = polite;
@@ -107,12 +130,14 @@ void Server::clean() {
     if (slot_state() != SlotState::Canceling) pool_.pool().set_canceling(*this, now);
     return;
   }
-  if (own_failed_) return close("it could not be cleaned");
+  if (own_failed_) return close("it could not be cleaned: " + own_error_);
   if (tracker_.status() != 'I') return run_own("ROLLBACK");
+  if (session_.tainted()) return close("what its client left behind cannot be undone");
   if (needs_reset_) {
     needs_reset_ = false;
-    return run_own(pool_.settings().pool.reset_query);
+    return run_own(pinned_ ? "DISCARD ALL" : pool_.settings().pool.reset_query);
   }
+  pinned_ = false;
   cleaning_ = false;
   polite_ = false;
   cancel_asked_ = false;
@@ -127,6 +152,7 @@ void Server::run_own(std::string_view sql) {
   Bytes out;
   pg::append_query(out, sql);
   tracker_.sent(pg::Request::Query, true);
+  own_query_ = sql;
   send(out);
 }
 
@@ -205,71 +231,121 @@ std::size_t Server::process(ByteSpan in) {
   while (taken < in.size()) {
     const pg::Frame frame = framer_.next(in.subspan(taken));
     if (frame.kind == pg::Frame::Kind::NeedMore) break;
-    if (frame.kind == pg::Frame::Kind::Bad) {
+    const bool bad_ready = frame.type == 'Z' && frame.kind != pg::Frame::Kind::Bad &&
+                           framer_.at_boundary() && frame.bytes.size() != 6;
+    if (frame.kind == pg::Frame::Kind::Bad || bad_ready) {
       flush();
       close("PostgreSQL sent what is not the protocol");
       return in.size();
     }
     framer_.take(frame);
     if (frame.kind != pg::Frame::Kind::Body) {
-      passing_ = client_ != nullptr;
       switch (frame.type) {
         case 'D':  // DataRow
         case 'd':  // CopyData
-          passing_ = passing_ && !tracker_.front_is_ours();
-          break;
-        case 'Z': {
-          if (frame.bytes.size() != 6) {
-            flush();
-            close("PostgreSQL sent a ReadyForQuery of the wrong length");
-            return in.size();
-          }
-          const auto verdict = tracker_.reply('Z', static_cast<char>(frame.body()[0]), skipped);
-          taken += passing_ && verdict.forward ? frame.bytes.size() : 0;
-          flush();
-          if (!(passing_ && verdict.forward)) run = taken += frame.bytes.size();
-          on_ready();
-          if (closing()) return in.size();
-          continue;
-        }
-        case 'E':
-          flush();
-          if (on_error(frame)) {
-            taken += frame.bytes.size();
-            flush();
-          } else {
-            run = taken += frame.bytes.size();
-          }
-          if (closing()) return in.size();
-          continue;
-        case 'S':  // ParameterStatus
         case 'N':  // NoticeResponse
-          passing_ = passing_ && !tracker_.front_is_ours();
+          passing_ = !tracker_.front_is_ours();
           break;
         case 'A':  // NotificationResponse
+          passing_ = true;
+          break;
+        case 'S':  // ParameterStatus: also of our own replay, whose values are the client's
+          passing_ = true;
+          on_parameter(frame.body());
           break;
         case 'K':
         case 'R':
         case 'v':
           passing_ = false;  // of signing in, which is over
           break;
-        case 'G':
-        case 'W':
-          passing_ = tracker_.reply(frame.type, 0, skipped).forward && passing_;
-          if (cleaning_) clean();
+        case 'E':
+          flush();  // what on_error() says comes behind it
+          passing_ = on_error(frame);
+          break;
+        case 'Z':
+          passing_ = on_reply('Z', static_cast<char>(frame.body()[0]));
           break;
         default:
-          passing_ = tracker_.reply(frame.type, 0, skipped).forward && passing_;
+          passing_ = on_reply(frame.type, 0);
           break;
       }
     }
-    if (closing()) return in.size();
     if (!passing_) flush();
     taken += frame.bytes.size();
     if (!passing_) run = taken;
+    if (closing()) return in.size();
+    if (tracker_.front_is_local()) {
+      flush();
+      answer_locals();
+    }
+    if (frame.type == 'Z') {
+      flush();
+      on_ready();
+    } else if (cleaning_ && (frame.type == 'G' || frame.type == 'W')) {
+      clean();  // it waits for data that nobody will send
+    }
+    if (closing()) return in.size();
   }
   flush();
   return closing() ? in.size() : taken;
+}
+
+bool Server::on_reply(char type, char status) {
+  const auto verdict = tracker_.reply(type, status, [this](const pg::ReplyTracker::Entry& entry) {
+    session_.skipped(entry, client_session());
+  });
+  if (type == 'C' || type == 'I') {
+    if (verdict.entry.tag != 0) session_.completed(verdict.entry, client_session());
+  } else if (type == 'Z') {
+    session_.ready(status, client_session());
+    if (verdict.entry.ours && verdict.entry.request == pg::Request::Query) own_query_done();
+  }
+  if (verdict.ended && verdict.entry.tag != 0) session_.ended(verdict.entry);
+  return verdict.forward;
+}
+
+void Server::own_query_done() {
+  if (replays_ > 0) {
+    if (--replays_ > 0) return;
+    if (client_ == nullptr) {
+      // Its client left before it was done: what it has now is known only after a reset.
+      pinned_ = needs_reset_ = true;
+    } else if (own_failed_) {
+      // The client's request is on its way behind it, and ran without its settings.
+      client_->close_with_error(
+          pg::sqlstate::kConnectionFailure,
+          fmt::format("the session's settings could not be restored on another server of {}: {}",
+                      pool_.describe(), own_error_));
+    } else {
+      session_.replayed(*client_session());
+    }
+    return;
+  }
+  if (!own_failed_ && !own_query_.empty()) session_.own_query_done(own_query_);
+  own_query_.clear();
+}
+
+void Server::answer_locals() {
+  while (tracker_.front_is_local()) {
+    bool ends_query = false;
+    const Bytes bytes = session_.local_answer(tracker_.pop_local(), &ends_query);
+    if (client_ != nullptr) pass_to_client(bytes);
+    if (ends_query && client_ != nullptr) end_lease_if_over();
+  }
+}
+
+void Server::end_lease_if_over() {
+  if (client_ == nullptr || !tracker_.idle() || tracker_.skipping() || in_transaction()) return;
+  if (client_->must_keep_server() || client_->inside_message()) return;
+  if (pool_.settings().pool.mode == config::PoolMode::Session) return;
+  end_lease();
+}
+
+void Server::on_parameter(ByteSpan body) {
+  Reader reader(body);
+  const std::string_view name = reader.cstring();
+  const std::string_view value = reader.cstring();
+  if (reader.ok()) session_.parameter(name, value, client_session());
 }
 
 void Server::pass_to_client(ByteSpan bytes) {
@@ -298,7 +374,7 @@ void Server::on_ready() {
   if (!tracker_.idle() || client_->inside_message()) return;
   if (!in_transaction()) {
     Client* client = client_;
-    end_lease();
+    if (!client->must_keep_server()) end_lease();
     if (pool_.proxy().ending_clients()) {
       client->close_with_error(pg::sqlstate::kAdminShutdown, "Carpool is shutting down");
     }
@@ -312,12 +388,23 @@ void Server::on_ready() {
 }
 
 bool Server::on_error(const pg::Frame& frame) {
-  const auto verdict = tracker_.reply('E', 0, skipped);
   const std::optional<pg::ErrorFields> error = pg::parse_error(frame.body());
   const std::string_view sqlstate = error ? error->sqlstate : "";
+  const bool expected = !tracker_.idle();
+  const auto verdict = tracker_.reply('E', 0, [this](const pg::ReplyTracker::Entry& entry) {
+    session_.skipped(entry, client_session());
+  });
+  if (expected) {
+    session_.failed(verdict.entry, client_session(), sqlstate, error ? error->message : "");
+  }
   const bool fatal = error && (error->severity == "FATAL" || error->severity == "PANIC");
-  if (client_ == nullptr || !verdict.forward) {
-    if (!verdict.forward) own_failed_ = true;
+  // A Parse of ours that fails is the failure of the client's request that needed it.
+  const bool ours = expected && !verdict.forward && verdict.entry.request == pg::Request::Query;
+  if (client_ == nullptr || ours) {
+    if (ours) {
+      own_failed_ = true;
+      own_error_ = error ? error->message : "";
+    }
     log::debug("an error while cleaning a server",
                {{"pool", pool_.describe()}, {"error", error ? error->message : ""}});
     return false;

@@ -16,6 +16,7 @@
 #include "pg/reply_tracker.h"
 #include "pool/slot.h"
 #include "proxy/connector.h"
+#include "proxy/session.h"
 
 namespace carpool::proxy {
 
@@ -37,6 +38,7 @@ class Server final : public pool::Slot, public net::StreamListener {
   LivePool& live_pool() { return pool_; }
   Client* client() { return client_; }
   pg::ReplyTracker& tracker() { return tracker_; }
+  ServerSession& session() { return session_; }
   net::Stream& stream() { return stream_; }
   const CancelTicket& cancel_ticket() const { return cancel_ticket_; }
 
@@ -49,6 +51,8 @@ class Server final : public pool::Slot, public net::StreamListener {
 
   // Requests of the client, already noted in tracker(). False when the connection is broken.
   bool send(ByteSpan bytes);
+  // Carpool has answered the client's last request itself: nothing may be owed any more.
+  void end_lease_if_over();
   // A request begins: for the times that are measured and the text that is logged.
   void query_begins(ByteSpan text);
 
@@ -89,7 +93,14 @@ class Server final : public pool::Slot, public net::StreamListener {
   // The next step towards clean, after its client is gone.
   void clean();
   void run_own(std::string_view sql);
-  static void skipped(const pg::ReplyTracker::Entry&) {}
+  ClientSession* client_session();
+  void replay();
+  // A reply that is not data: what it ends, and whether it goes to the client.
+  bool on_reply(char type, char status);
+  void on_parameter(ByteSpan body);
+  // What Carpool answers itself, now that all before it is answered.
+  void answer_locals();
+  void own_query_done();
 
   LivePool& pool_;
   const std::uint64_t id_;
@@ -99,6 +110,7 @@ class Server final : public pool::Slot, public net::StreamListener {
   Buffer pending_;
   pg::Framer framer_{pg::Framer::Side::FromServer};
   pg::ReplyTracker tracker_;
+  ServerSession session_;
   Client* client_ = nullptr;
   std::int32_t backend_pid_ = 0;
   std::string peer_;
@@ -116,11 +128,15 @@ class Server final : public pool::Slot, public net::StreamListener {
   const char* canceled_by_ = nullptr;  // the setting whose timeout canceled the query
   bool cleaning_ = false;              // the lease is over, and it is not clean yet
   bool polite_ = false;                // the client's last requests are carried out, not canceled
-  bool own_failed_ = false;            // a ROLLBACK or resetQuery of ours failed
-  bool needs_reset_ = false;           // resetQuery must run before the next lease
-  bool passing_ = false;               // the body of the reply at hand goes to the client
-  bool fatal_passed_ = false;          // PostgreSQL has already told the client that it goes
-  bool ready_ = false;                 // opened: the relay has the socket
+  bool own_failed_ = false;            // a ROLLBACK, resetQuery or replay of ours failed
+  std::string own_query_;              // the one that runs, while cleaning
+  std::string own_error_;
+  bool pinned_ = false;        // its last client left state behind
+  std::uint32_t replays_ = 0;  // queries that restore the client's settings, under way
+  bool needs_reset_ = false;   // resetQuery must run before the next lease
+  bool passing_ = false;       // the body of the reply at hand goes to the client
+  bool fatal_passed_ = false;  // PostgreSQL has already told the client that it goes
+  bool ready_ = false;         // opened: the relay has the socket
 };
 
 }  // namespace carpool::proxy

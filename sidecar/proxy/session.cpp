@@ -1,0 +1,634 @@
+#include "proxy/session.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+
+#include "base/check.h"
+#include "pg/error_response.h"
+#include "pg/messages.h"
+#include "pg/query_text.h"
+
+namespace carpool::proxy {
+namespace {
+
+using Kind = pg::SessionEffect::Kind;
+using Taken = ServerSession::Taken;
+
+// How much of a statement an error quotes.
+constexpr std::size_t kQuotedMax = 120;
+
+// A Bind's tag is its statement's id with this bit: enough to know what failed, and nothing to
+// remember for each.
+constexpr std::uint32_t kBindTag = 1u << 31;
+
+// Whether the effect leaves something behind that another server does not have.
+bool leaves_state(Kind kind) {
+  switch (kind) {
+    case Kind::Set:
+    case Kind::SetUnknown:
+    case Kind::Listen:
+    case Kind::SqlPrepare:
+    case Kind::CreateTemp:
+    case Kind::DeclareHold:
+    case Kind::AdvisoryLock:
+    case Kind::Load:
+      return true;
+    default:
+      return false;
+  }
+}
+
+bool sets_parameter(const pg::Scan& scan) {
+  return std::any_of(scan.effects.begin(), scan.effects.end(), [](const pg::SessionEffect& effect) {
+    return effect.kind == Kind::Set || effect.kind == Kind::SetUnknown;
+  });
+}
+
+// Why the settings refuse a text; empty: they do not.
+std::string why_refused(const pg::Scan& scan, std::string_view text, const config::Pool& settings) {
+  const auto quoted = [&] { return pg::one_line(text.substr(0, kQuotedMax)); };
+  if (settings.mode == config::PoolMode::Statement && scan.begins_transaction) {
+    return fmt::format(
+        "a transaction of several statements needs pool.mode transaction or session; "
+        "here it is statement: {}",
+        quoted());
+  }
+  if (settings.session_state != config::SessionState::Refuse ||
+      settings.mode == config::PoolMode::Session) {
+    return "";
+  }
+  for (const pg::SessionEffect& effect : scan.effects) {
+    if (!leaves_state(effect.kind)) continue;
+    return fmt::format(
+        "this statement leaves state in the session ({}{}{}), which "
+        "pool.sessionState: refuse does not allow: {}",
+        pg::to_string(effect.kind), effect.name.empty() ? "" : " ", effect.name, quoted());
+  }
+  if (scan.too_complex) {
+    return fmt::format(
+        "this text is too complex to know what it leaves in the session, which "
+        "pool.sessionState: refuse does not allow: {}",
+        quoted());
+  }
+  return "";
+}
+
+void append_body(Bytes& out, char type, std::string_view first, std::string_view second,
+                 ByteSpan rest, std::size_t rest_total) {
+  append_u8(out, static_cast<std::uint8_t>(type));
+  append_u32(out,
+             static_cast<std::uint32_t>(4 + first.size() + 1 + second.size() + 1 + rest_total));
+  append_cstring(out, first);
+  append_cstring(out, second);
+  append(out, rest);
+}
+
+}  // namespace
+
+pool::PinCause ClientSession::pin_cause() const {
+  if (pins.any()) {
+    // The two lists name the same things in the same order.
+    return static_cast<pool::PinCause>(pins.cause());
+  }
+  return pinned_by_setting ? pool::PinCause::SessionParameter : pool::PinCause::Other;
+}
+
+ServerSession::ServerSession(SessionTables& tables, pg::ReplyTracker& tracker,
+                             pool::PoolCounters& counters)
+    : tables_(tables), tracker_(tracker), counters_(counters), follower_(tables.states, nullptr) {}
+
+void ServerSession::opened(const std::vector<std::pair<std::string, std::string>>& parameters) {
+  for (const auto& [name, value] : parameters) reported_.set(name, value);
+}
+
+// ---- what is under way
+
+ServerSession::Pending& ServerSession::add_pending() {
+  tags_ = (tags_ + 1) % kBindTag;
+  if (tags_ == 0) ++tags_;  // 0 means none
+  Pending& pending = pending_.emplace_back();
+  pending.tag = tags_;
+  return pending;
+}
+
+ServerSession::Pending* ServerSession::find_pending(std::uint32_t tag) {
+  if (tag == 0 || (tag & kBindTag) != 0) return nullptr;
+  for (Pending& pending : pending_) {
+    if (pending.tag == tag) return &pending;
+  }
+  return nullptr;
+}
+
+void ServerSession::drop_pending(std::uint32_t tag) {
+  if (tag == 0 || (tag & kBindTag) != 0) return;
+  // Requests end in the order in which they were sent: it is the first, or nearly.
+  for (auto i = pending_.begin(); i != pending_.end(); ++i) {
+    if (i->tag != tag) continue;
+    pending_.erase(i);
+    return;
+  }
+}
+
+// ---- requests
+
+Taken ServerSession::request(const pg::Frame& frame, ClientSession& client,
+                             const config::Pool& settings, Outgoing& out, Bytes& answer) {
+  const std::size_t size = frame.bytes.size();
+  if (tracker_.skipping() && frame.type != 'S') {
+    out.pass(size);  // the server ignores it
+    return Taken::Yes;
+  }
+  switch (frame.type) {
+    case 'Q':
+      return query(frame, client, settings, out, answer);
+    case 'P':
+      return parse(frame, client, settings, out, answer);
+    case 'B':
+      return bind(frame, client, settings, out);
+    case 'D':
+      return describe(frame, client, settings, out);
+    case 'E':
+      return execute(frame, out);
+    case 'C':
+      return close(frame, client, out, answer);
+    case 'S':
+      tracker_.sent(pg::Request::Sync);
+      break;
+    case 'F':
+      tracker_.sent(pg::Request::FunctionCall);
+      break;
+    case 'c':
+    case 'f':
+      tracker_.sent(pg::Request::CopyEnd);
+      break;
+    default:  // CopyData and Flush are owed nothing
+      break;
+  }
+  out.pass(size);
+  return Taken::Yes;
+}
+
+Taken ServerSession::refuse(bool simple, std::string_view sqlstate, const std::string& message,
+                            Bytes& answer) {
+  Bytes bytes;
+  pg::append_error(bytes, pg::Severity::Error, sqlstate, message);
+  if (simple) pg::append_ready_for_query(bytes, tracker_.status());
+  answer_with(std::move(bytes), simple, answer, nullptr);
+  return simple ? Taken::RefusedQuery : Taken::RefusedBatch;
+}
+
+void ServerSession::answer_with(Bytes bytes, bool ends_query, Bytes& answer, Pending** pending) {
+  if (tracker_.idle()) {
+    append(answer, bytes);
+    return;
+  }
+  Pending& added = add_pending();
+  added.answer = std::move(bytes);
+  added.ends_query = ends_query;
+  tracker_.sent(pg::Request::Local, false, added.tag);
+  if (pending != nullptr) *pending = &added;
+}
+
+Taken ServerSession::query(const pg::Frame& frame, ClientSession& client,
+                           const config::Pool& settings, Outgoing& out, Bytes& answer) {
+  std::string_view text = as_text(frame.body());
+  text = text.substr(0, text.find('\0'));
+  pg::Scan scan = pg::scan(text);
+  if (frame.kind == pg::Frame::Kind::Head) scan.too_complex = true;  // the rest is not seen
+  std::uint32_t tag = 0;
+  if (!scan.effects.empty() || scan.too_complex) {
+    const std::string why = why_refused(scan, text, settings);
+    if (!why.empty()) {
+      out.drop(frame.bytes.size());
+      return refuse(true, pg::sqlstate::kFeatureNotSupported, why, answer);
+    }
+    if (settings.session_state == config::SessionState::Pin && sets_parameter(scan)) {
+      client.pinned_by_setting = true;
+    }
+    if (scan.too_complex) client.pins.apply_too_complex();
+    // DEALLOCATE of a name that was given through the protocol: the server knows it by another.
+    const bool deallocates = scan.statements == 1 && scan.effects.size() == 1 &&
+                             scan.effects[0].kind == Kind::SqlDeallocate;
+    const pg::StatementRef* named =
+        deallocates ? client.statements.find(scan.effects[0].name) : nullptr;
+    if (named != nullptr) {
+      const pg::StatementRef statement = *named;
+      ensure(statement, settings, out);
+      pg::append_query(out.insert(), "DEALLOCATE " + statement->server_name);
+      out.drop(frame.bytes.size());
+      client.statements.erase(scan.effects[0].name);
+      statements_.forget(*statement.get());
+      tracker_.sent(pg::Request::Query);
+      return Taken::Yes;
+    }
+    Pending& pending = add_pending();
+    pending.scan = std::make_shared<const pg::Scan>(std::move(scan));
+    tag = pending.tag;
+  }
+  // A simple query ends the unnamed statement (manual, "Extended Query").
+  unnamed_ = {};
+  client.unnamed = {};
+  tracker_.sent(pg::Request::Query, false, tag);
+  out.pass(frame.bytes.size());
+  return Taken::Yes;
+}
+
+Taken ServerSession::parse(const pg::Frame& frame, ClientSession& client,
+                           const config::Pool& settings, Outgoing& out, Bytes& answer) {
+  Reader reader(frame.body());
+  const std::string_view name = reader.cstring();
+  if (!reader.ok()) return Taken::NotProtocol;
+  if (frame.kind == pg::Frame::Kind::Head) {
+    // Too long to keep: this server alone has it, under the client's own name.
+    client.pins.apply_too_complex();
+    if (name.empty()) {
+      unnamed_ = {};
+      client.unnamed = {};
+    }
+    tracker_.sent(pg::Request::Parse);
+    out.pass(frame.bytes.size());
+    return Taken::Yes;
+  }
+  if (!name.empty() && client.statements.find(name) != nullptr) {
+    out.drop(frame.bytes.size());
+    return refuse(false, pg::sqlstate::kDuplicatePreparedStatement,
+                  fmt::format("prepared statement \"{}\" already exists", name), answer);
+  }
+  pg::StatementRef statement = tables_.statements.intern(reader.rest());
+  if (!statement) {
+    out.drop(frame.bytes.size());
+    return refuse(false, "53200",
+                  fmt::format("the prepared statements of this pool have reached {} MiB",
+                              pg::StatementTable::kBytesMax >> 20),
+                  answer);
+  }
+  if (statement->scan != nullptr) {
+    const std::string why = why_refused(*statement->scan, statement->text(), settings);
+    if (!why.empty()) {
+      out.drop(frame.bytes.size());
+      return refuse(false, pg::sqlstate::kFeatureNotSupported, why, answer);
+    }
+    // As for a simple query above.
+    const auto& effects = statement->scan->effects;
+    if (statement->scan->statements == 1 && effects.size() == 1 &&
+        effects[0].kind == Kind::SqlDeallocate) {
+      if (const pg::StatementRef* named = client.statements.find(effects[0].name)) {
+        const pg::StatementRef old = *named;
+        ensure(old, settings, out);
+        client.statements.erase(effects[0].name);
+        Bytes body;
+        append_cstring(body, "DEALLOCATE " + old->server_name);
+        append_u16(body, 0);
+        statement = tables_.statements.intern(body);
+        if (!statement) return Taken::NotProtocol;
+        if (name.empty()) {
+          // What is sent is not what came.
+          pg::append_parse(out.insert(), "", body);
+          tracker_.sent(pg::Request::Parse);
+          unnamed_ = client.unnamed = statement;
+          unnamed_version_ = statement->version;
+          out.drop(frame.bytes.size());
+          return Taken::Yes;
+        }
+      }
+    }
+  }
+  if (name.empty()) {
+    client.unnamed = statement;
+    unnamed_ = std::move(statement);
+    unnamed_version_ = unnamed_->version;
+    tracker_.sent(pg::Request::Parse);
+    counters_.prepares_forwarded++;
+    out.pass(frame.bytes.size());
+    return Taken::Yes;
+  }
+  client.statements.set(name, statement);
+  out.drop(frame.bytes.size());
+  if (statements_.use(*statement.get())) {
+    counters_.prepares_reused++;
+    Bytes bytes;
+    pg::append_empty(bytes, '1');
+    Pending* pending = nullptr;
+    answer_with(std::move(bytes), false, answer, &pending);
+    if (pending != nullptr) {
+      pending->statement = statement;
+      pending->name = name;
+    }
+    return Taken::Yes;
+  }
+  if (statements_.has_name(*statement.get())) close_on_server(*statement.get(), out);
+  pg::append_parse(out.insert(), statement->server_name, as_bytes(statement->body));
+  counters_.prepares_forwarded++;
+  Pending& pending = add_pending();
+  pending.statement = statement;
+  pending.name = name;
+  tracker_.sent(pg::Request::Parse, false, pending.tag);
+  statements_.add(statement);
+  make_room(settings, out);
+  return Taken::Yes;
+}
+
+void ServerSession::close_on_server(const pg::Statement& statement, Outgoing& out) {
+  pg::append_close(out.insert(), 'S', statement.server_name);
+  tracker_.sent(pg::Request::Close, true);
+  statements_.forget(statement);
+}
+
+void ServerSession::make_room(const config::Pool& settings, Outgoing& out) {
+  while (const pg::StatementRef oldest = statements_.over(settings.prepared_statements_max)) {
+    if (statements_.size() <= 1) return;  // the one at hand
+    close_on_server(*oldest.get(), out);
+  }
+}
+
+void ServerSession::ensure(const pg::StatementRef& statement, const config::Pool& settings,
+                           Outgoing& out) {
+  if (statements_.use(*statement.get())) {
+    counters_.prepares_reused++;
+    return;
+  }
+  if (statements_.has_name(*statement.get())) close_on_server(*statement.get(), out);
+  pg::append_parse(out.insert(), statement->server_name, as_bytes(statement->body));
+  counters_.prepares_forwarded++;
+  Pending& pending = add_pending();
+  pending.statement = statement;
+  tracker_.sent(pg::Request::Parse, true, pending.tag);
+  statements_.add(statement);
+  make_room(settings, out);
+}
+
+void ServerSession::ensure_unnamed(ClientSession& client, Outgoing& out) {
+  if (!client.unnamed) return;  // PostgreSQL says that there is none
+  if (unnamed_ == client.unnamed && unnamed_version_ == unnamed_->version) return;
+  pg::append_parse(out.insert(), "", as_bytes(client.unnamed->body));
+  counters_.prepares_forwarded++;
+  tracker_.sent(pg::Request::Parse, true);
+  unnamed_ = client.unnamed;
+  unnamed_version_ = unnamed_->version;
+}
+
+Taken ServerSession::bind(const pg::Frame& frame, ClientSession& client,
+                          const config::Pool& settings, Outgoing& out) {
+  Reader reader(frame.body());
+  const std::string_view portal = reader.cstring();
+  const std::string_view name = reader.cstring();
+  if (!reader.ok()) return Taken::NotProtocol;
+  if (name.empty()) {
+    ensure_unnamed(client, out);
+    set_portal(portal, client.unnamed ? client.unnamed->scan : nullptr);
+    tracker_.sent(pg::Request::Bind);
+    out.pass(frame.bytes.size());
+    return Taken::Yes;
+  }
+  const pg::StatementRef* found = client.statements.find(name);
+  if (found == nullptr) {
+    // PREPAREd in SQL, or not at all: PostgreSQL knows.
+    set_portal(portal, nullptr);
+    tracker_.sent(pg::Request::Bind);
+    out.pass(frame.bytes.size());
+    return Taken::Yes;
+  }
+  const pg::StatementRef statement = *found;
+  ensure(statement, settings, out);
+  set_portal(portal, statement->scan);
+  const ByteSpan rest = reader.rest();
+  append_body(out.insert(), 'B', portal, statement->server_name, rest,
+              rest.size() + (frame.total - frame.bytes.size()));
+  out.drop(frame.bytes.size());
+  tracker_.sent(pg::Request::Bind, false, kBindTag | (statement->id % kBindTag));
+  return Taken::Yes;
+}
+
+Taken ServerSession::describe(const pg::Frame& frame, ClientSession& client,
+                              const config::Pool& settings, Outgoing& out) {
+  Reader reader(frame.body());
+  const char kind = static_cast<char>(reader.u8());
+  const std::string_view name = reader.cstring();
+  if (!reader.ok()) return Taken::NotProtocol;
+  if (kind == 'S' && name.empty()) ensure_unnamed(client, out);
+  const pg::StatementRef* found =
+      kind == 'S' && !name.empty() ? client.statements.find(name) : nullptr;
+  if (found != nullptr) {
+    const pg::StatementRef statement = *found;
+    ensure(statement, settings, out);
+    Bytes& bytes = out.insert();
+    const std::size_t start = pg::begin_message(bytes, 'D');
+    append_u8(bytes, 'S');
+    append_cstring(bytes, statement->server_name);
+    pg::finish_message(bytes, start);
+    out.drop(frame.bytes.size());
+  } else {
+    out.pass(frame.bytes.size());
+  }
+  tracker_.sent(pg::Request::Describe);
+  return Taken::Yes;
+}
+
+void ServerSession::set_portal(std::string_view portal, std::shared_ptr<const pg::Scan> scan) {
+  for (auto i = portals_.begin(); i != portals_.end(); ++i) {
+    if (i->first != portal) continue;
+    portals_.erase(i);
+    break;
+  }
+  if (scan != nullptr) portals_.emplace_back(portal, std::move(scan));
+}
+
+Taken ServerSession::execute(const pg::Frame& frame, Outgoing& out) {
+  std::uint32_t tag = 0;
+  if (!portals_.empty()) {
+    Reader reader(frame.body());
+    const std::string_view portal = reader.cstring();
+    for (const auto& [known, scan] : portals_) {
+      if (known != portal) continue;
+      Pending& pending = add_pending();
+      pending.scan = scan;
+      tag = pending.tag;
+    }
+  }
+  tracker_.sent(pg::Request::Execute, false, tag);
+  out.pass(frame.bytes.size());
+  return Taken::Yes;
+}
+
+Taken ServerSession::close(const pg::Frame& frame, ClientSession& client, Outgoing& out,
+                           Bytes& answer) {
+  Reader reader(frame.body());
+  const char kind = static_cast<char>(reader.u8());
+  const std::string_view name = reader.cstring();
+  if (!reader.ok()) return Taken::NotProtocol;
+  const pg::StatementRef* found =
+      kind == 'S' && !name.empty() ? client.statements.find(name) : nullptr;
+  if (found == nullptr) {
+    if (kind == 'S' && name.empty()) {
+      unnamed_ = {};
+      client.unnamed = {};
+    }
+    tracker_.sent(pg::Request::Close);
+    out.pass(frame.bytes.size());
+    return Taken::Yes;
+  }
+  // The server keeps it for the others.
+  const pg::StatementRef statement = *found;
+  Bytes bytes;
+  pg::append_empty(bytes, '3');
+  Pending* pending = nullptr;
+  answer_with(std::move(bytes), false, answer, &pending);
+  if (pending != nullptr) {
+    pending->statement = statement;
+    pending->name = name;
+    pending->closes = true;
+  }
+  client.statements.erase(name);
+  out.drop(frame.bytes.size());
+  return Taken::Yes;
+}
+
+std::vector<std::string> ServerSession::replay_for(const ClientSession& client) const {
+  if (follower_.current() == client.follower.committed()) return {};
+  return pg::replay(follower_.current(), client.follower.committed());
+}
+
+// ---- replies
+
+void ServerSession::apply(const pg::SessionEffect& effect, ClientSession* client) {
+  follower_.apply(effect);
+  if (client != nullptr) {
+    const bool was_pinned = client->pins.any();
+    client->follower.apply(effect);
+    client->pins.apply(effect, reported_);
+    if (!was_pinned && client->pins.any()) {
+      counters_.pins[static_cast<std::size_t>(client->pin_cause())]++;
+    }
+  }
+  switch (effect.kind) {
+    case Kind::Load:
+      tainted_ = true;
+      break;
+    case Kind::SqlDeallocate:
+      forget_by_name(effect.name);
+      break;
+    case Kind::DiscardAll:
+    case Kind::DeallocateAll:
+      statements_.clear();
+      unnamed_ = {};
+      if (client != nullptr) {
+        client->statements.clear();
+        client->unnamed = {};
+        if (effect.kind == Kind::DiscardAll) client->pinned_by_setting = false;
+      }
+      break;
+    default:
+      break;
+  }
+}
+
+void ServerSession::forget_by_name(std::string_view server_name) {
+  if (const pg::StatementRef statement = statements_.find_name(server_name)) {
+    statements_.forget(*statement.get());
+  }
+}
+
+void ServerSession::completed(const pg::ReplyTracker::Entry& entry, ClientSession* client) {
+  Pending* pending = find_pending(entry.tag);
+  if (pending == nullptr || pending->scan == nullptr) return;
+  // A text of several statements is told of one by one.
+  for (const pg::SessionEffect& effect : pending->scan->effects) {
+    if (effect.statement == pending->statements_done) apply(effect, client);
+  }
+  pending->statements_done++;
+}
+
+void ServerSession::failed(const pg::ReplyTracker::Entry& entry, ClientSession* client,
+                           std::string_view sqlstate, std::string_view message) {
+  const Pending* pending = find_pending(entry.tag);
+  const bool stale =
+      sqlstate == pg::sqlstate::kInvalidSqlStatementName ||
+      (sqlstate == pg::sqlstate::kFeatureNotSupported &&
+       message.find("cached plan must not change result type") != std::string_view::npos);
+  if (stale) {
+    // Every server's plan for it is old, or gone: each prepares it again before its next use.
+    const pg::StatementRef statement =
+        (entry.tag & kBindTag) != 0 ? statements_.find_id(entry.tag & ~kBindTag) : unnamed_;
+    if (statement) statement->version++;
+  }
+  if (pending != nullptr && pending->scan != nullptr && client != nullptr) {
+    client->pins.apply_failed(pending->scan->effects);
+  }
+  follower_.on_error();
+  if (client != nullptr) {
+    client->follower.on_error();
+    client->pins.on_error();
+  }
+  // Of a simple query more replies come; the others are over.
+  if (entry.request != pg::Request::Query) skipped(entry, client);
+}
+
+void ServerSession::skipped(const pg::ReplyTracker::Entry& entry, ClientSession* client) {
+  Pending* pending = find_pending(entry.tag);
+  switch (entry.request) {
+    case pg::Request::Parse:
+      if (pending == nullptr) {
+        unnamed_ = {};
+        if (client != nullptr && !entry.ours) client->unnamed = {};
+        break;
+      }
+      statements_.forget(*pending->statement.get());
+      if (client != nullptr && !entry.ours) client->statements.erase(pending->name);
+      break;
+    case pg::Request::Local:
+      // What was answered in the client's name is not so: PostgreSQL skips to the Sync.
+      if (pending == nullptr || client == nullptr || !pending->statement) break;
+      if (pending->closes) {
+        client->statements.set(pending->name, pending->statement);
+      } else {
+        client->statements.erase(pending->name);
+      }
+      break;
+    case pg::Request::Close:
+      // One of ours that was not carried out: the server still has it, under a name that a Parse
+      // may want again.
+      if (entry.ours) tainted_ = true;
+      break;
+    default:
+      break;
+  }
+  drop_pending(entry.tag);
+}
+
+void ServerSession::ended(const pg::ReplyTracker::Entry& entry) {
+  drop_pending(entry.tag);
+}
+
+void ServerSession::ready(char status, ClientSession* client) {
+  follower_.on_ready(status);
+  if (status == 'I') portals_.clear();
+  if (client == nullptr) return;
+  client->follower.on_ready(status);
+  client->pins.on_ready(status);
+}
+
+void ServerSession::parameter(std::string_view name, std::string_view value,
+                              ClientSession* client) {
+  if (tracker_.front_is_ours()) return;  // known once it is done
+  if (follower_.expects(name, value, reported_)) return;
+  follower_.learn(name, value, reported_);
+  if (client != nullptr) client->follower.learn(name, value, reported_);
+}
+
+void ServerSession::own_query_done(std::string_view sql) {
+  const pg::Scan scan = pg::scan(sql);
+  for (const pg::SessionEffect& effect : scan.effects) apply(effect, nullptr);
+}
+
+Bytes ServerSession::local_answer(const pg::ReplyTracker::Entry& entry, bool* ends_query) {
+  Pending* pending = find_pending(entry.tag);
+  CHECK(pending != nullptr);
+  Bytes bytes = std::move(pending->answer);
+  *ends_query = pending->ends_query;
+  drop_pending(entry.tag);
+  return bytes;
+}
+
+}  // namespace carpool::proxy

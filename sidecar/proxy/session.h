@@ -1,0 +1,154 @@
+// Session: what makes transaction mode never silently wrong. A ClientSession is what a client
+// believes its session to be; a ServerSession is what a server's session is. request() translates
+// the one to the other as messages pass: names of prepared statements are mapped and what a server
+// lacks is sent just before; replies tell both what came true.
+//
+// Neither sends anything: request() fills an Outgoing, and what Carpool answers itself is queued in
+// the order of the replies (pg::Request::Local).
+//
+// Invariant: statements_ and unnamed_ are what the server will have once it has carried out all
+// that was sent, if nothing fails; failed() and skipped() take back what did.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "config/config.h"
+#include "pg/framer.h"
+#include "pg/prepared_statements.h"
+#include "pg/reply_tracker.h"
+#include "pg/session_follower.h"
+#include "pg/session_pins.h"
+#include "pg/session_state.h"
+#include "pool/counters.h"
+#include "proxy/outgoing.h"
+
+namespace carpool::proxy {
+
+// What all sessions of one pool share.
+struct SessionTables {
+  pg::StateTable states;
+  pg::StatementTable statements;
+};
+
+struct ClientSession {
+  ClientSession(pg::StateTable& states, pg::StatePtr initial)
+      : follower(states, std::move(initial)) {}
+
+  pg::SessionFollower follower;
+  pg::SessionPins pins;
+  pg::ClientStatements statements;
+  pg::StatementRef unnamed;
+  bool pinned_by_setting = false;  // sessionState: pin, and it has set something
+  Micros pinned_us = 0;            // since when; 0: not pinned
+
+  // Whether its lease must outlast its transaction.
+  bool pinned() const { return pins.any() || pinned_by_setting || follower.lost(); }
+  pool::PinCause pin_cause() const;
+};
+
+class ServerSession {
+ public:
+  // All must outlive it.
+  ServerSession(SessionTables& tables, pg::ReplyTracker& tracker, pool::PoolCounters& counters);
+
+  // The values that the server reported when it was opened.
+  void opened(const std::vector<std::pair<std::string, std::string>>& parameters);
+  const pg::ReportedValues& reported() const { return reported_; }
+
+  // ---- requests
+
+  enum class Taken : std::uint8_t {
+    Yes,
+    RefusedQuery,  // a simple query was answered with an error and a ReadyForQuery
+    RefusedBatch,  // an error; the client's messages are to be dropped up to its Sync
+    NotProtocol,   // the message cannot be read: the connection is to be closed
+  };
+  // A whole message of the client, or the head of one; taken from `out`'s input. `answer` gets what
+  // must go to the client at once, because nothing is owed to it before that.
+  Taken request(const pg::Frame& frame, ClientSession& client, const config::Pool& settings,
+                Outgoing& out, Bytes& answer);
+
+  // What makes this server's session the client's: texts, each a simple query of our own. Empty
+  // when it is already.
+  std::vector<std::string> replay_for(const ClientSession& client) const;
+  void replayed(const ClientSession& client) { follower_.replayed(client.follower.committed()); }
+
+  // ---- replies; `client` is null once it has gone
+
+  void completed(const pg::ReplyTracker::Entry& entry, ClientSession* client);
+  void failed(const pg::ReplyTracker::Entry& entry, ClientSession* client,
+              std::string_view sqlstate, std::string_view message);
+  void skipped(const pg::ReplyTracker::Entry& entry, ClientSession* client);
+  // A request is over, and did what it should.
+  void ended(const pg::ReplyTracker::Entry& entry);
+  void ready(char status, ClientSession* client);
+  void parameter(std::string_view name, std::string_view value, ClientSession* client);
+  // A simple query of our own has been carried out.
+  void own_query_done(std::string_view sql);
+  // What to tell the client for a Local entry. `*ends_query`: it holds a ReadyForQuery.
+  Bytes local_answer(const pg::ReplyTracker::Entry& entry, bool* ends_query);
+
+  // LOAD is for the life of a server: it must not be lent to another.
+  bool tainted() const { return tainted_; }
+
+ private:
+  // What a request that is under way will change, found again by its tag.
+  struct Pending {
+    std::uint32_t tag = 0;
+    std::shared_ptr<const pg::Scan> scan;
+    std::uint32_t statements_done = 0;  // of the scan
+    pg::StatementRef statement;         // a Parse or a Close of the client's
+    std::string name;                   // and its name for it
+    bool closes = false;
+    Bytes answer;  // Local
+    bool ends_query = false;
+  };
+
+  Pending& add_pending();
+  Pending* find_pending(std::uint32_t tag);
+  void drop_pending(std::uint32_t tag);
+  void answer_with(Bytes bytes, bool ends_query, Bytes& answer, Pending** pending);
+
+  Taken query(const pg::Frame& frame, ClientSession& client, const config::Pool& settings,
+              Outgoing& out, Bytes& answer);
+  Taken parse(const pg::Frame& frame, ClientSession& client, const config::Pool& settings,
+              Outgoing& out, Bytes& answer);
+  Taken bind(const pg::Frame& frame, ClientSession& client, const config::Pool& settings,
+             Outgoing& out);
+  Taken describe(const pg::Frame& frame, ClientSession& client, const config::Pool& settings,
+                 Outgoing& out);
+  Taken execute(const pg::Frame& frame, Outgoing& out);
+  Taken close(const pg::Frame& frame, ClientSession& client, Outgoing& out, Bytes& answer);
+  Taken refuse(bool simple, std::string_view sqlstate, const std::string& message, Bytes& answer);
+
+  // Puts a Parse in front where the server lacks the statement.
+  void ensure(const pg::StatementRef& statement, const config::Pool& settings, Outgoing& out);
+  void ensure_unnamed(ClientSession& client, Outgoing& out);
+  void make_room(const config::Pool& settings, Outgoing& out);
+  void close_on_server(const pg::Statement& statement, Outgoing& out);
+  void apply(const pg::SessionEffect& effect, ClientSession* client);
+  void forget_by_name(std::string_view server_name);
+  void set_portal(std::string_view portal, std::shared_ptr<const pg::Scan> scan);
+
+  SessionTables& tables_;
+  pg::ReplyTracker& tracker_;
+  pool::PoolCounters& counters_;
+  pg::SessionFollower follower_;
+  pg::ReportedValues reported_;
+  pg::ServerStatements statements_;
+  pg::StatementRef unnamed_;
+  std::uint32_t unnamed_version_ = 0;
+  // Portals whose statement does something to the session; hardly ever any.
+  std::vector<std::pair<std::string, std::shared_ptr<const pg::Scan>>> portals_;
+  std::deque<Pending> pending_;  // in the order of their tags
+  std::uint32_t tags_ = 0;
+  bool tainted_ = false;
+};
+
+}  // namespace carpool::proxy
