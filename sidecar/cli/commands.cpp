@@ -9,6 +9,8 @@
 #include <utility>
 
 #include "cli/check.h"
+#include "cli/compare.h"
+#include "cli/completion.h"
 #include "cli/drain.h"
 #include "cli/inject.h"
 #include "cli/status.h"
@@ -29,27 +31,49 @@ void add_admin(CLI::App& command, std::string& admin) {
       ->capture_default_str();
 }
 
+void add_watch(CLI::App& command, double& seconds) {
+  command.add_option("--watch", seconds, "Again and again, every 2 seconds or so many")
+      ->expected(0, 1)
+      ->default_str("2")
+      ->type_name("[SECONDS]")
+      ->check(CLI::Range(0.1, 86400.0));
+}
+
 void add_status(CLI::App& app, Commands& commands) {
   auto options = std::make_shared<StatusOptions>();
   CLI::App* command = app.add_subcommand("status", "Every pool: servers, clients, waits, times");
   add_admin(*command, options->admin);
   command->add_option("--database", options->database, "Only the pools of this database");
   command->add_flag("--detailed", options->detailed, "Every client and server too");
-  CLI::Option* json =
-      command->add_flag("--json", options->json, "As JSON (docs/status.schema.json)");
+  CLI::Option* json = command->add_flag_callback(
+      "--json", [options] { options->form = StatusForm::Json; },
+      "As JSON (docs/status.schema.json)");
   command
-      ->add_flag("--check", options->check,
-                 "One line, and as exit code 0 ok, 1 from 80% in use,\n2 from 95%, 3 unreachable")
+      ->add_flag_callback(
+          "--check", [options] { options->form = StatusForm::Check; },
+          "One line, and as exit code 0 ok, 1 from 80% in use,\n2 from 95%, 3 unreachable")
       ->excludes(json);
-  command
-      ->add_option("--watch", options->watch_seconds, "Again and again, every 2 seconds or so many")
-      ->expected(0, 1)
-      ->default_str("2")
-      ->type_name("[SECONDS]")
-      ->check(CLI::Range(0.1, 86400.0));
+  add_watch(*command, options->watch_seconds);
   command->footer("Example: carpool status --watch 5 --database app");
   command->callback([options, &commands] {
-    options->clear_screen = commands.terminal && !options->json;
+    options->clear_screen =
+        commands.terminal && options->watch_seconds > 0 && options->form == StatusForm::Table;
+    commands.exit_code = run_status(*options, commands.out, commands.err);
+  });
+}
+
+void add_top(CLI::App& app, Commands& commands) {
+  auto options = std::make_shared<StatusOptions>();
+  options->form = StatusForm::Top;
+  CLI::App* command = app.add_subcommand("top", "Who holds a server or waits, longest first");
+  add_admin(*command, options->admin);
+  command->add_option("--database", options->database, "Only the pools of this database");
+  command->add_flag("--all", options->all, "Clients that do nothing too");
+  command->add_option("--rows", options->rows_max, "At most so many")->capture_default_str();
+  add_watch(*command, options->watch_seconds);
+  command->footer("Example: carpool top --watch");
+  command->callback([options, &commands] {
+    options->clear_screen = commands.terminal && options->watch_seconds > 0;
     commands.exit_code = run_status(*options, commands.out, commands.err);
   });
 }
@@ -95,14 +119,37 @@ void add_control(CLI::App& app, Commands& commands, const std::string& name,
 }
 
 void add_check(CLI::App& app, Commands& commands) {
-  auto file = std::make_shared<std::string>();
+  struct Options {
+    std::string file;
+    std::string admin = kDefaultAdmin;
+    bool diff = false;
+  };
+  auto options = std::make_shared<Options>();
   CLI::App* command = app.add_subcommand("check", "Every error of a configuration file");
-  command->add_option("file", *file, "The file")->required()->type_name("FILE");
+  command->add_option("file", options->file, "The file")->required()->type_name("FILE");
+  command->add_flag("--diff", options->diff,
+                    "What it would change in the sidecar that runs,\nlive or by a restart");
+  add_admin(*command, options->admin);
   command->footer(
-      "Exit code 0: valid, 66: unreadable, 78: not valid.\n"
-      "Example: carpool check carpool.yaml");
-  command->callback(
-      [file, &commands] { commands.exit_code = run_check(*file, commands.out, commands.err); });
+      "Exit code 0: valid, 66: unreadable, 78: not valid; --diff 3: unreachable.\n"
+      "Example: carpool check carpool.yaml --diff");
+  command->callback([options, &commands] {
+    commands.exit_code = run_check(options->file, commands.out, commands.err);
+    if (commands.exit_code != kExitOk || !options->diff) return;
+    commands.exit_code = run_compare(options->file, config::process_environment(), options->admin,
+                                     commands.out, commands.err);
+  });
+}
+
+void add_completion(CLI::App& app, Commands& commands) {
+  auto shell = std::make_shared<std::string>();
+  CLI::App* command = app.add_subcommand("completion", "A completion script for the shell");
+  command->add_option("shell", *shell, "Which one")
+      ->required()
+      ->check(CLI::IsMember({"bash", "zsh", "fish"}))
+      ->type_name("SHELL");
+  command->footer("Example: source <(carpool completion bash)");
+  command->callback([shell, &app, &commands] { commands.out << completion_script(*shell, app); });
 }
 
 void add_inject(CLI::App& app, Commands& commands, bool remove) {
@@ -157,6 +204,7 @@ void add_config(CLI::App& app, Commands& commands) {
 void add_commands(CLI::App& app, Commands& commands) {
   add_check(app, commands);
   add_status(app, commands);
+  add_top(app, commands);
   add_wait(app, commands);
   add_control(app, commands, "drain", "drain", "Let clients finish, then exit", false);
   add_control(app, commands, "quit", "quitquitquit", "Exit, for the end of a Job", false);
@@ -166,6 +214,7 @@ void add_commands(CLI::App& app, Commands& commands) {
   add_config(app, commands);
   add_inject(app, commands, false);
   add_inject(app, commands, true);
+  add_completion(app, commands);
   CLI::App* version = app.add_subcommand("version", "Print the version");
   version->footer("Example: carpool version");
   version->callback([&commands] { commands.out << "carpool " << commands.version << '\n'; });

@@ -8,16 +8,13 @@
 #include "base/check.h"
 
 namespace carpool::cli {
-namespace {
 
-std::string printable(std::string cell) {
-  for (char& c : cell) {
+std::string printable(std::string text) {
+  for (char& c : text) {
     if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = '?';
   }
-  return cell;
+  return text;
 }
-
-}  // namespace
 
 Table::Table(std::vector<std::string> headings) {
   for (std::string& heading : headings) {

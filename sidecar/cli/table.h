@@ -1,4 +1,4 @@
-// Columns for a terminal: the first ones to the left, figures to the right, two spaces between.
+// Columns for a terminal: names to the left, figures to the right, two spaces between.
 // Control characters of a cell are replaced: a client's name cannot write on the terminal.
 #pragma once
 
@@ -10,8 +10,8 @@ namespace carpool::cli {
 
 class Table {
  public:
-  // The first `left` columns are aligned to the left, the others to the right; a heading that
-  // starts with '<' is aligned to the left too, and written without it.
+  // A column whose heading starts with '<' is aligned to the left, and the heading written without
+  // it; the others are aligned to the right.
   explicit Table(std::vector<std::string> headings);
 
   // As many cells as headings.
@@ -24,6 +24,9 @@ class Table {
   std::vector<bool> left_;
   std::vector<std::vector<std::string>> rows_;  // the first holds the headings
 };
+
+// With '?' for control characters.
+std::string printable(std::string text);
 
 // How many columns UTF-8 text takes, one a character.
 std::size_t width_of(const std::string& text);

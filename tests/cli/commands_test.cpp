@@ -4,7 +4,9 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cstdio>
 #include <cstdlib>
+#include <fstream>
 #include <initializer_list>
 #include <sstream>
 #include <vector>
@@ -103,6 +105,37 @@ TEST(Commands, TheAddressMayComeFromTheEnvironment) {
   EXPECT_THAT(run({"status"}).err, HasSubstr("127.0.0.1:2"));
   EXPECT_THAT(run({"status", "--admin", "127.0.0.1:1"}).err, HasSubstr("127.0.0.1:1"));
   unsetenv("CARPOOL_ADMIN");
+}
+
+TEST(Commands, CompletionKnowsEveryCommandAndOption) {
+  for (const char* shell : {"bash", "zsh", "fish"}) {
+    const Ran ran = run({"completion", shell});
+    EXPECT_EQ(ran.code, 0) << shell;
+    for (const char* word : {"status", "explain", "watch", "detailed", "control", "uninject"}) {
+      EXPECT_THAT(ran.out, HasSubstr(word)) << shell;
+    }
+  }
+  EXPECT_EQ(run({"completion", "tcsh"}).code, 2);
+}
+
+// What bash itself offers after `carpool words... `.
+std::string completed(const std::string& words, const std::string& last) {
+  const std::string script = ::testing::TempDir() + "completion.bash";
+  std::ofstream(script) << run({"completion", "bash"}).out << "COMP_WORDS=(carpool " << words
+                        << " '" << last << "'); COMP_CWORD=$((${#COMP_WORDS[@]} - 1)); _carpool; "
+                        << "echo \"${COMPREPLY[*]}\"\n";
+  FILE* bash = popen(("bash " + script).c_str(), "r");
+  char said[1024] = "";
+  if (bash != nullptr && fgets(said, sizeof said, bash) == nullptr) said[0] = '\0';
+  if (bash != nullptr) pclose(bash);
+  return said;
+}
+
+TEST(Commands, CompletionWorksInBash) {
+  EXPECT_EQ(completed("", "sta"), "status\n");
+  EXPECT_EQ(completed("config", "ex"), "explain\n");
+  EXPECT_EQ(completed("status --database app", "--det"), "--detailed\n");
+  EXPECT_EQ(completed("drain", "--wat"), "\n");
 }
 
 TEST(Endpoint, IsAHostAndAPort) {

@@ -1,0 +1,131 @@
+#include "cli/compare.h"
+
+#include <algorithm>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <ostream>
+#include <string_view>
+#include <utility>
+
+#include "cli/table.h"
+#include "config/keys.h"
+
+namespace carpool::cli {
+namespace {
+
+// In the order of the file, which is that of the reference page.
+using Json = nlohmann::ordered_json;
+using Flat = std::vector<std::pair<std::string, std::string>>;
+
+void flatten(const Json& json, const std::string& path, Flat& into) {
+  if (json.is_object()) {
+    for (const auto& [name, value] : json.items()) {
+      if (!path.empty() && path.back() == ']' && name == "name") continue;  // it is in the path
+      flatten(value, path.empty() ? name : path + "." + name, into);
+    }
+  } else if (json.is_array() && !json.empty() && json[0].is_object()) {
+    for (const Json& entry : json)
+      flatten(entry, path + "[" + entry.value("name", "?") + "]", into);
+  } else {
+    into.emplace_back(path, json.dump(-1, ' ', false, Json::error_handler_t::replace));
+  }
+}
+
+// "databases[app].pool.size" -> "databases[app]"; empty for any other key.
+std::string entry_of(const std::string& key) {
+  const std::size_t end = key.find("].");
+  return key.starts_with("databases[") && end != std::string::npos ? key.substr(0, end + 1) : "";
+}
+
+bool is_live(const std::string& key) {
+  const std::string entry = entry_of(key);
+  const config::Key* known =
+      config::find_key(entry.empty() ? key : std::string_view(key).substr(entry.size() + 1));
+  return known == nullptr || known->live;
+}
+
+std::string* value_in(Flat& flat, const std::string& key) {
+  const auto found =
+      std::find_if(flat.begin(), flat.end(), [&](const auto& pair) { return pair.first == key; });
+  return found == flat.end() ? nullptr : &found->second;
+}
+
+bool has_entry(const Flat& flat, const std::string& entry) {
+  return std::any_of(flat.begin(), flat.end(),
+                     [&](const auto& pair) { return entry_of(pair.first) == entry; });
+}
+
+// Adds `found`; where a whole entry of `databases` comes or goes, one line stands for its keys.
+void add(std::vector<Difference>& list, Difference found, const Flat& other) {
+  const std::string entry = entry_of(found.key);
+  if (!entry.empty() && !has_entry(other, entry)) {
+    found = {entry, found.before.empty() ? "" : "there", found.after.empty() ? "" : "there", true};
+    if (!list.empty() && list.back() == found) return;
+  }
+  list.push_back(std::move(found));
+}
+
+Flat flat_of(const std::string& text) {
+  Flat out;
+  const Json json = Json::parse(text, nullptr, false);
+  if (json.is_object()) flatten(json, "", out);
+  return out;
+}
+
+}  // namespace
+
+std::vector<Difference> differences(const std::string& running, const std::string& desired) {
+  Flat before = flat_of(running);
+  Flat after = flat_of(desired);
+  std::vector<Difference> out;
+  for (const auto& [key, value] : after) {
+    const std::string* old = value_in(before, key);
+    if (old == nullptr) {
+      add(out, {key, "", value, is_live(key)}, before);
+    } else if (*old != value) {
+      out.push_back({key, *old, value, is_live(key)});
+    }
+  }
+  for (const auto& [key, value] : before) {
+    if (value_in(after, key) == nullptr) add(out, {key, value, "", is_live(key)}, after);
+  }
+  return out;
+}
+
+int run_compare(const std::string& file, const config::Environment& env, const std::string& admin,
+                std::ostream& out, std::ostream& err) {
+  const auto fail = [&](const std::string& why) {
+    err << "carpool check --diff: " << why << "\n";
+    return kExitUnreachable;
+  };
+  const config::LoadResult loaded = config::load_file(file, env);
+  if (!loaded.config) return fail(file + " is not valid");
+  Result<Endpoint> endpoint = parse_endpoint(admin);
+  if (!endpoint) return fail(endpoint.error().message);
+  Result<Reply> reply = get(*endpoint, "/config");
+  if (!reply) return fail(reply.error().message);
+  if (reply->status != 200) return fail(error_of(*reply));
+  const Json view = Json::parse(reply->body, nullptr, false);
+  if (!view.is_object() || !view.contains("effective")) {
+    return fail("what answers at " + endpoint->text() + " is not carpool");
+  }
+
+  const std::vector<Difference> found =
+      differences(view["effective"].dump(), config::masked_json(*loaded.config));
+  out << "against the configuration that runs at " << endpoint->text() << ":\n";
+  if (found.empty()) {
+    out << "  no difference (secrets are not compared)\n";
+    return kExitOk;
+  }
+  Table table({"<", "<KEY", "<RUNS", "<FILE", "<"});
+  for (const Difference& difference : found) {
+    table.add({"", difference.key, difference.before.empty() ? "-" : difference.before,
+               difference.after.empty() ? "-" : difference.after,
+               difference.live ? "applies live" : "waits for a restart"});
+  }
+  out << table.text();
+  return kExitOk;
+}
+
+}  // namespace carpool::cli
