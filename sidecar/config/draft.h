@@ -14,6 +14,7 @@ namespace carpool::config {
 
 struct Draft {
   Config config;
+  std::vector<std::string> database_paths;  // "databases[2]", for each of config.databases
   std::map<std::string, Place> given;  // by path, "databases[1].pool.size" and "databases[1]" too
   std::set<std::string> bad;           // the paths whose value could not be read
   std::vector<Problem> problems;

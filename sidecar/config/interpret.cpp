@@ -277,6 +277,7 @@ void Interpreter::read_database(const Node& node, const std::string& shown) {
   database.server = std::move(view.server);
   database.pool = std::move(view.pool);
   draft_.config.databases.push_back(std::move(database));
+  draft_.database_paths.push_back(shown);
 }
 
 void Interpreter::read_databases() {
@@ -311,6 +312,7 @@ void Interpreter::run() {
   read_databases();
   if (draft_.config.databases.empty()) {
     draft_.config.databases.push_back({"*", draft_.config.server, draft_.config.pool});
+    draft_.database_paths.push_back("databases[0]");
   }
 }
 

@@ -13,6 +13,11 @@ constexpr Micros kMilli = kMicrosPerMilli;
 constexpr Micros kSecond = kMicrosPerSecond;
 constexpr Micros kDuration_max = 365LL * 24 * 3600 * kSecond;
 
+// An IP address, and a loopback one, as far as a pattern can tell.
+constexpr const char* kAddress = "^[0-9A-Fa-f.:]+$";
+constexpr const char* kLoopback =
+    "^127\\.[0-9.]+$|^[0:]*:0*1$|^[0:]*:[Ff]{4}:127\\.[0-9.]+$|^[0:]*:[Ff]{4}:7[Ff]";
+
 // A member of Config as an accessor that serves both reading and writing.
 #define AT(member)            \
   [](auto& config) -> auto& { \
@@ -111,6 +116,11 @@ Key libpq_choice(std::string path, Member member, std::vector<std::string> value
   return key;
 }
 
+Key matching(Key key, std::string pattern) {
+  key.pattern = std::move(pattern);
+  return key;
+}
+
 Key restart(Key key) {
   key.live = false;
   return key;
@@ -156,15 +166,18 @@ Key admin_users() {
 }
 
 void add_listen(std::vector<Key>& table) {
-  table.push_back(restart(text("listen.address", AT(listen.address),
-                               "The IP address on which clients connect. `auth.mode: trust` "
-                               "demands a loopback address.")));
+  table.push_back(
+      restart(matching(text("listen.address", AT(listen.address),
+                            "The IP address on which clients connect. `auth.mode: trust` "
+                            "demands a loopback address."),
+                       kAddress)));
   table.push_back(
       restart(port("listen.port", AT(listen.port), "The TCP port on which clients connect.")));
-  table.push_back(
-      restart(text("listen.unixSocketDir", AT(listen.unix_socket_dir),
-                   "A directory for a Unix socket `.s.PGSQL.<port>` beside the TCP port; in a pod, "
-                   "an emptyDir shared with the application. Empty: no socket.")));
+  table.push_back(restart(matching(
+      text("listen.unixSocketDir", AT(listen.unix_socket_dir),
+           "A directory for a Unix socket `.s.PGSQL.<port>` beside the TCP port; in a pod, "
+           "an emptyDir shared with the application. Empty: no socket."),
+      "^$|^/")));
   table.push_back(number("listen.clientsMax", AT(listen.clients_max), 1, 1'000'000, "clients",
                          "The clients that may be connected at once; the next is refused with "
                          "SQLSTATE 53300."));
@@ -181,13 +194,17 @@ void add_listen(std::vector<Key>& table) {
 }
 
 void add_admin(std::vector<Key>& table) {
-  table.push_back(restart(text("admin.address", AT(admin.address),
-                               "The IP address of the probes, metrics, status and status page.")));
+  table.push_back(
+      restart(matching(text("admin.address", AT(admin.address),
+                            "The IP address of the probes, metrics, status and status page."),
+                       kAddress)));
   table.push_back(restart(port("admin.port", AT(admin.port),
                                "The HTTP port of the probes, metrics, status and status page.")));
-  table.push_back(restart(text("admin.controlAddress", AT(admin.control_address),
-                               "The loopback address of the control endpoints (drain, pause, "
-                               "resume, reconnect).")));
+  table.push_back(
+      restart(matching(text("admin.controlAddress", AT(admin.control_address),
+                            "The loopback address of the control endpoints (drain, pause, "
+                            "resume, reconnect)."),
+                       kLoopback)));
   table.push_back(restart(port("admin.controlPort", AT(admin.control_port),
                                "The HTTP port of the control endpoints.")));
   table.push_back(choice("admin.readyWhen", AT(admin.ready_when), {"started", "database"},
@@ -331,6 +348,21 @@ void add_log_and_drain(std::vector<Key>& table) {
 #undef AT
 
 }  // namespace
+
+const std::vector<Section>& sections() {
+  static const std::vector<Section> table = {
+      {"listen", "Where clients connect."},
+      {"admin", "The HTTP endpoints: probes, metrics, status, and the control port."},
+      {"auth", "How clients sign in."},
+      {"server",
+       "Where PostgreSQL is and how Carpool signs in there. An entry of `databases` may override "
+       "each key."},
+      {"pool", "How servers are shared. An entry of `databases` may override each key."},
+      {"log", "What is logged."},
+      {"drain", "How Carpool ends after SIGTERM."},
+  };
+  return table;
+}
 
 const std::vector<Key>& keys() {
   static const std::vector<Key> table = [] {

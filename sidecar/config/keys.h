@@ -46,6 +46,7 @@ struct Key {
   std::string unset;                // what it is where the file does not give it, nor the URL
   std::vector<std::string> values;  // Enum: the names, in the order of the enum
   Secrecy secrecy = Secrecy::None;
+  std::string pattern;     // String: what the schema asks for, in RE2; never less than the loader
   bool multiline = false;  // String: line feeds and tabs are allowed
   std::function<Value(const Config&)> get;
   std::function<void(Config&, const Value&)> set;  // the Value is of this key's type; CHECKed
@@ -53,6 +54,15 @@ struct Key {
   // Whether an entry of `databases` may carry it: everything below `server` and `pool`.
   bool in_databases() const { return path.starts_with("server.") || path.starts_with("pool."); }
 };
+
+// A section of the file, and what it is about; `databases` is none.
+struct Section {
+  std::string name;
+  std::string about;
+};
+
+// In the order of the reference page.
+const std::vector<Section>& sections();
 
 // All keys but `databases`, in the order of the reference page.
 const std::vector<Key>& keys();

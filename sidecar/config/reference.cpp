@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
@@ -11,32 +10,6 @@
 
 namespace carpool::config {
 namespace {
-
-using Json = nlohmann::ordered_json;
-
-// The sections in the order of the page, and what each is about.
-struct Section {
-  const char* name;
-  const char* about;
-};
-constexpr Section kSections[] = {
-    {"listen", "Where clients connect."},
-    {"admin", "The HTTP endpoints: probes, metrics, status, and the control port."},
-    {"auth", "How clients sign in."},
-    {"server",
-     "Where PostgreSQL is and how Carpool signs in there. An entry of `databases` may "
-     "override each key."},
-    {"pool", "How servers are shared. An entry of `databases` may override each key."},
-    {"log", "What is logged."},
-    {"drain", "How Carpool ends after SIGTERM."},
-};
-
-// A variable anywhere in the text.
-constexpr const char* kVariablePattern = R"(\$\{[A-Za-z_][A-Za-z0-9_]*(:-[^}]*)?\})";
-
-std::string default_of(const Key& key) {
-  return key.unset.empty() ? to_text(key, key.get(Config{})) : key.unset;
-}
 
 std::string type_of(const Key& key) {
   switch (key.type) {
@@ -52,17 +25,6 @@ std::string type_of(const Key& key) {
       return "list of texts";
   }
   return "";
-}
-
-std::string limits_of(const Key& key) {
-  if (key.type != KeyType::Int && key.type != KeyType::Duration) return "";
-  std::string least = to_text(key, Value{key.min});
-  std::string most = to_text(key, Value{key.max});
-  std::string limits = fmt::format("{} to {}", least, most);
-  if (!key.zero.empty()) {
-    limits += fmt::format(", or {}: {}", to_text(key, Value{std::int64_t{0}}), key.zero);
-  }
-  return limits;
 }
 
 const char* applies(const Key& key) {
@@ -90,10 +52,11 @@ std::string row(const Key& key) {
     values = enumerate(names, "or");
   } else {
     values = type_of(key);
-    if (std::string limits = limits_of(key); !limits.empty()) values += ", " + limits;
+    if (std::string limits = limits_text(key); !limits.empty()) values += ", " + limits;
   }
   return fmt::format("| {} | {} | {} | {} | {} |\n", code(key.path), cell(values),
-                     cell(code(default_of(key))), key.live ? "live" : "restart", cell(key.meaning));
+                     cell(code(default_text(key))), key.live ? "live" : "restart",
+                     cell(key.meaning));
 }
 
 constexpr const char* kIntroduction = R"(# Configuration
@@ -142,92 +105,15 @@ databases:
 
 )";
 
-Json any_of(Json first, Json second) {
-  return {{"anyOf", {std::move(first), std::move(second)}}};
-}
-
-// What `parse_value` takes, as far as a schema can say it. Null is "not given" everywhere.
-Json schema_of(const Key& key) {
-  Json variable = {{"type", "string"}, {"pattern", kVariablePattern}};
-  Json schema;
-  switch (key.type) {
-    case KeyType::String:
-      schema = {{"type", {"string", "null"}}, {"maxLength", kStringBytes_max}};
-      break;
-    case KeyType::StringList:
-      schema = {{"type", {"array", "null"}},
-                {"maxItems", kListEntries_max},
-                {"items", {{"type", "string"}, {"maxLength", kStringBytes_max}}}};
-      break;
-    case KeyType::Enum: {
-      Json names = key.values;
-      for (const std::string& name : key.values) {
-        // A plain `off` reaches Helm as false.
-        if (name == "off") names.push_back(false);
-      }
-      if (!key.unset.empty()) names.push_back("");
-      names.push_back(nullptr);
-      schema = any_of({{"enum", std::move(names)}}, std::move(variable));
-      break;
-    }
-    case KeyType::Int: {
-      Json number = {{"type", {"integer", "null"}}, {"minimum", key.min}, {"maximum", key.max}};
-      if (!key.zero.empty() && key.min > 0) number["minimum"] = 0;
-      schema = any_of(std::move(number), std::move(variable));
-      break;
-    }
-    case KeyType::Duration: {
-      Json time = {
-          {"type", {"string", "null"}},
-          {"pattern", R"(^([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?([0-9]+ms)?([0-9]+us)?$)"},
-          {"minLength", 2}};
-      schema = any_of(std::move(time), std::move(variable));
-      break;
-    }
-  }
-  std::string description = key.meaning;
-  if (std::string limits = limits_of(key); !limits.empty()) {
-    description += fmt::format(" {}.", limits);
-  }
-  description += fmt::format(" Applies {}.", applies(key));
-  schema["description"] = description;
-  Value initial = key.get(Config{});
-  if (key.type == KeyType::Int) {
-    schema["default"] = key.unset.empty() ? std::get<std::int64_t>(initial) : std::stoll(key.unset);
-  } else if (const auto* list = std::get_if<std::vector<std::string>>(&initial)) {
-    schema["default"] = *list;
-  } else {
-    schema["default"] = default_of(key);
-  }
-  return schema;
-}
-
-Json object_schema(std::string description) {
-  return {{"type", {"object", "null"}},
-          {"description", std::move(description)},
-          {"additionalProperties", false},
-          {"properties", Json::object()}};
-}
-
-// The place of a path's schema, with the sections on the way made.
-Json& schema_place(Json& object, std::string_view path) {
-  std::size_t dot = path.find('.');
-  std::string name(path.substr(0, dot));
-  Json& properties = object["properties"];
-  if (dot == std::string_view::npos) return properties[name];
-  if (!properties.contains(name)) properties[name] = object_schema("");
-  return schema_place(properties[name], path.substr(dot + 1));
-}
-
 std::string explain_key(const Key& key) {
   std::string out = fmt::format("{}\n  {}\n", key.path, key.meaning);
   out += fmt::format("  type     {}\n", type_of(key));
-  if (std::string limits = limits_of(key); !limits.empty()) {
+  if (std::string limits = limits_text(key); !limits.empty()) {
     out += fmt::format("  limits   {}\n", limits);
   }
-  std::string initial = default_of(key);
+  std::string initial = default_text(key);
   out += fmt::format("  default  {}\n", initial.empty() ? "(empty)" : initial);
-  out += fmt::format("  applies  {}\n", applies(key));
+  out += fmt::format("  applies  {}\n", applies_text(key));
   if (key.in_databases()) {
     out += fmt::format("  also     databases[].{}\n", key.path);
   }
@@ -235,13 +121,13 @@ std::string explain_key(const Key& key) {
 }
 
 std::string explain_section(const Section& section) {
-  std::string prefix = std::string(section.name) + ".";
+  std::string prefix = section.name + ".";
   std::string out = fmt::format("{}\n  {}\n", section.name, section.about);
   for (const Key& key : keys()) {
     if (!key.path.starts_with(prefix)) continue;
-    std::string initial = default_of(key);
+    std::string initial = default_text(key);
     out += fmt::format("  {:<32} {:<16} {}\n", key.path, initial.empty() ? "(empty)" : initial,
-                       applies(key));
+                       applies_text(key));
   }
   return out;
 }
@@ -250,11 +136,11 @@ std::string explain_section(const Section& section) {
 
 std::string reference_markdown() {
   std::string page = kIntroduction;
-  for (const Section& section : kSections) {
-    if (std::string_view(section.name) == "log") page += kDatabasesPart;
+  for (const Section& section : sections()) {
+    if (section.name == "log") page += kDatabasesPart;
     page += fmt::format("## {}\n\n{}\n\n", section.name, section.about);
     page += "| Key | Value | Default | Applies | Meaning |\n|---|---|---|---|---|\n";
-    std::string prefix = std::string(section.name) + ".";
+    std::string prefix = section.name + ".";
     for (const Key& key : keys()) {
       if (key.path.starts_with(prefix)) page += row(key);
     }
@@ -262,41 +148,6 @@ std::string reference_markdown() {
   }
   page.pop_back();
   return page;
-}
-
-std::string json_schema() {
-  Json schema = {{"$schema", "http://json-schema.org/draft-07/schema#"},
-                 {"title", "Carpool configuration"},
-                 {"type", {"object", "null"}},
-                 {"additionalProperties", false},
-                 {"properties", Json::object()}};
-  Json entry = object_schema("One database that clients may ask for.");
-  entry["type"] = "object";
-  entry["required"] = {"name"};
-  entry["properties"]["name"] = {{"type", "string"},
-                                 {"minLength", 1},
-                                 {"maxLength", 255},
-                                 {"description", "The name that clients ask for, or \"*\"."}};
-  for (const Section& section : kSections) {
-    if (std::string_view(section.name) == "log") schema["properties"]["databases"] = nullptr;
-    schema["properties"][section.name] = object_schema(section.about);
-  }
-  for (const Key& key : keys()) {
-    schema_place(schema, key.path) = schema_of(key);
-    if (!key.in_databases()) continue;
-    Json inherited = schema_of(key);
-    inherited.erase("default");
-    schema_place(entry, key.path) = std::move(inherited);
-  }
-  schema["properties"]["listen"]["properties"]["tls"]["description"] = "TLS for clients.";
-  entry["properties"]["server"]["description"] = "What is different from `server` above.";
-  entry["properties"]["pool"]["description"] = "What is different from `pool` above.";
-  schema["properties"]["databases"] = {
-      {"type", {"array", "null"}},
-      {"description", "The first entry whose name matches is used; without any, one \"*\"."},
-      {"maxItems", kDatabases_max},
-      {"items", std::move(entry)}};
-  return schema.dump(2) + "\n";
 }
 
 std::optional<std::string> explain(std::string_view key) {
@@ -308,7 +159,7 @@ std::optional<std::string> explain(std::string_view key) {
     return explain_key(*found);
   }
   if (const Key* found = find_key(key)) return explain_key(*found);
-  for (const Section& section : kSections) {
+  for (const Section& section : sections()) {
     if (key == section.name) return explain_section(section);
   }
   std::string out;

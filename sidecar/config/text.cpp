@@ -271,6 +271,25 @@ std::string to_masked_text(const Key& key, const Value& value) {
   CHECK(false);
 }
 
+std::string default_text(const Key& key) {
+  return key.unset.empty() ? to_text(key, key.get(Config{})) : key.unset;
+}
+
+std::string limits_text(const Key& key) {
+  if (key.type != KeyType::Int && key.type != KeyType::Duration) return "";
+  std::string least = to_text(key, Value{key.min});
+  std::string most = to_text(key, Value{key.max});
+  std::string limits = fmt::format("{} to {}", least, most);
+  if (!key.zero.empty()) {
+    limits += fmt::format(", or {}: {}", to_text(key, Value{std::int64_t{0}}), key.zero);
+  }
+  return limits;
+}
+
+std::string applies_text(const Key& key) {
+  return key.live ? "live" : "after a restart";
+}
+
 std::string nearest_name(std::string_view name, const std::vector<std::string>& candidates) {
   if (name.empty() || name.size() > kNameCompared_max) return "";
   std::string wanted = folded(name);

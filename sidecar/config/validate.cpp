@@ -381,14 +381,14 @@ void Validator::check_server(const std::string& prefix, const Server& server) {
 void Validator::check_has_server(std::size_t index) {
   const Server& server = draft_.config.databases[index].server;
   if (!server.url.empty() || !server.host.empty()) return;
-  std::string prefix = fmt::format("databases[{}].", index);
+  const std::string& entry = draft_.database_paths[index];
+  std::string prefix = entry + ".";
   for (const char* key : {"server.url", "server.host"}) {
     if (draft_.bad.contains(key) || draft_.bad.contains(prefix + key)) return;
   }
   const char* message =
       "no server is named: set `server.url` or `server.host`, or DATABASE_URL or PGHOST in the "
       "environment";
-  std::string entry = prefix.substr(0, prefix.size() - 1);
   if (draft_.is_given(entry)) {
     add_problem(draft_.problems, entry, draft_.place_of(entry), message);
   } else {
@@ -401,7 +401,7 @@ void Validator::check_databases() {
   std::optional<std::size_t> any;
   for (std::size_t i = 0; i < draft_.config.databases.size(); i++) {
     const Database& database = draft_.config.databases[i];
-    std::string prefix = fmt::format("databases[{}].", i);
+    std::string prefix = draft_.database_paths[i] + ".";
     check_has_server(i);
     check_pool(prefix, database.pool);
     check_server(prefix, database.server);
@@ -415,14 +415,14 @@ void Validator::check_databases() {
     }
     auto [first, is_new] = seen.emplace(database.name, i);
     if (!is_new) {
-      std::string before = fmt::format("databases[{}].name", first->second);
+      std::string before = draft_.database_paths[first->second] + ".name";
       add_problem(draft_.problems, name_path, place,
                   fmt::format("{} is named twice; the first is in line {}", quote(database.name),
                               draft_.place_of(before).line));
     } else if (any) {
       add_problem(draft_.warnings, name_path, place,
-                  fmt::format("{} is never reached: databases[{}], \"*\", matches first",
-                              quote(database.name), *any));
+                  fmt::format("{} is never reached: {}, \"*\", matches first", quote(database.name),
+                              draft_.database_paths[*any]));
     } else if (database.name == "pgbouncer") {
       add_problem(draft_.warnings, name_path, place,
                   "is never reached: `pgbouncer` is the name of the console");

@@ -42,6 +42,7 @@ bool allows_text(const Json& schema, const std::string& text) {
     }
     return false;
   }
+  if (schema.contains("not") && allows_text(schema.at("not"), text)) return false;
   Json type = schema.at("type");
   bool is_text = type == "string" || (type.is_array() && type.at(0) == "string");
   if (!is_text) return false;
@@ -124,12 +125,50 @@ TEST(Schema, AgreesWithTheLoaderOnWhatIsAValue) {
     if (key.type == KeyType::Enum) {
       for (const std::string& name : key.values) EXPECT_TRUE(allows_text(found, name)) << key.path;
     }
-    EXPECT_EQ(allows_text(found, "nonsense"), key.type == KeyType::String) << key.path;
+    bool any_text = key.type == KeyType::String && key.pattern.empty();
+    EXPECT_EQ(allows_text(found, "nonsense"), any_text) << key.path;
     if (key.type == KeyType::Int) {
       EXPECT_EQ(found.at("anyOf").at(0).at("maximum"), key.max) << key.path;
       EXPECT_EQ(found.at("anyOf").at(0).at("minimum"), key.zero.empty() ? key.min : 0) << key.path;
     }
   }
+}
+
+TEST(Schema, RefusesNoAddressThatTheLoaderTakes) {
+  Json schema = Json::parse(json_schema());
+  struct Case {
+    const char* path;
+    const char* text;
+    bool allowed;
+  };
+  const std::vector<Case> cases = {
+      {"listen.address", "127.0.0.1", true},
+      {"listen.address", "::1", true},
+      {"listen.address", "::ffff:10.0.0.1", true},
+      {"listen.address", "localhost", false},
+      {"listen.unixSocketDir", "", true},
+      {"listen.unixSocketDir", "/run", true},
+      {"listen.unixSocketDir", "run", false},
+      {"admin.controlAddress", "127.0.0.1", true},
+      {"admin.controlAddress", "::1", true},
+      {"admin.controlAddress", "0:0:0:0:0:0:0:1", true},
+      {"admin.controlAddress", "::ffff:127.0.0.1", true},
+      {"admin.controlAddress", "::ffff:7f00:1", true},
+      {"admin.controlAddress", "0.0.0.0", false},
+      {"admin.controlAddress", "10.0.0.1", false},
+      {"pool.acquireTimeout", "0s", false},
+      {"pool.queryTimeout", "0s", true},
+  };
+  for (const Case& c : cases) {
+    EXPECT_EQ(allows_text(schema_at(schema, c.path), c.text), c.allowed) << c.path << c.text;
+  }
+}
+
+TEST(Schema, KnowsThePairsThatASchemaCanExpress) {
+  Json schema = Json::parse(json_schema());
+  EXPECT_EQ(schema_at(schema, "auth").at("then").at("required"), Json({"usersFile"}));
+  EXPECT_EQ(schema_at(schema, "listen.tls").at("then").at("allOf").size(), 2u);
+  EXPECT_EQ(schema.at("then").at("required"), Json({"auth"}));
 }
 
 }  // namespace
