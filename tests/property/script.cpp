@@ -304,7 +304,10 @@ class Maker {
         out.push_back(parse("", "SELECT g FROM generate_series(1, 5) g"));
         out.push_back(bind(portal, "", {}));
         out.push_back(execute(portal, 2));
-        if (chance(50)) out.push_back(sync());
+        if (chance(50)) {
+          out.push_back(sync());
+          made_.resumes = true;
+        }
         out.push_back(execute(portal, chance(50) ? 0 : 2));
         if (chance(50)) out.push_back(close('P', portal));
         break;

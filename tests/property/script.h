@@ -28,6 +28,7 @@ struct Step {
   std::vector<Message> messages;
   bool pins = false;      // from here on the client may keep its server until it discards or leaves
   bool unpins = false;    // DISCARD ALL: gives it back, where it succeeded
+  bool resumes = false;   // runs a portal of an earlier batch
   bool healable = false;  // 0A000 may be healed by the pooler, which is documented
 };
 
