@@ -8,7 +8,16 @@ namespace {
 
 constexpr std::size_t kNameBytesMax = 63;  // NAMEDATALEN - 1
 
-enum CharClass : std::uint8_t { kOther = 0, kSpace = 1, kNameStart = 2, kDigit = 4, kDollar = 8 };
+enum CharClass : std::uint8_t {
+  kOther = 0,
+  kSpace = 1,
+  kNameStart = 2,
+  kDigit = 4,
+  kDollar = 8,
+  // The first letters of what scan() looks for in the midst of a statement: INSERT, INTO, MERGE,
+  // pg_advisory_*, set_config, and in a DO block BEGIN, ELSE, LOOP, THEN.
+  kNotable = 16,
+};
 
 constexpr std::array<std::uint8_t, 256> make_classes() {
   std::array<std::uint8_t, 256> classes{};
@@ -21,6 +30,9 @@ constexpr std::array<std::uint8_t, 256> make_classes() {
   classes['_'] = kNameStart;
   for (unsigned c = '0'; c <= '9'; ++c) classes[c] = kDigit;
   classes['$'] = kDollar;
+  for (const char c : std::string_view("beilmpstBEILMPST")) {
+    classes[static_cast<unsigned char>(c)] |= kNotable;
+  }
   return classes;
 }
 
@@ -149,14 +161,6 @@ std::size_t decode_escape(std::string_view text, std::size_t at, std::string& ou
 
 }  // namespace
 
-bool Token::is(std::string_view keyword) const {
-  if (type != TokenType::Word || text.size() != keyword.size()) return false;
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    if (lower(text[i]) != keyword[i]) return false;
-  }
-  return true;
-}
-
 Token SqlLexer::take(TokenType type, std::size_t end) {
   const Token token{type, sql_.substr(at_, end - at_)};
   at_ = end;
@@ -283,6 +287,22 @@ Token SqlLexer::next() {
     if (end != 0) return take(TokenType::DollarString, end);
   }
   return take(TokenType::Symbol, at_ + 1);
+}
+
+Token SqlLexer::next_notable(bool& skipped) {
+  while (true) {
+    const Token token = next();
+    if (token.type == TokenType::End) return token;
+    const char c = token.text[0];
+    if (token.type == TokenType::Symbol) {
+      if (c == '(' || c == ')' || c == ';') return token;
+    } else if (token.type == TokenType::Word) {
+      if (has_class(c, kNotable)) return token;
+    } else if (token.type == TokenType::QuotedName) {
+      if (token.text.size() > 1 && has_class(token.text[1], kNotable)) return token;
+    }
+    skipped = true;
+  }
 }
 
 std::optional<std::string> decode_string(const Token& token, bool standard_conforming_strings) {

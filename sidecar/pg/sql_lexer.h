@@ -36,7 +36,14 @@ struct Token {
 
   bool is(char symbol) const { return type == TokenType::Symbol && text[0] == symbol; }
   // Whether it is this keyword, given in lower case.
-  bool is(std::string_view keyword) const;
+  bool is(std::string_view keyword) const {
+    if (type != TokenType::Word || text.size() != keyword.size()) return false;
+    for (std::size_t i = 0; i < text.size(); ++i) {
+      const char c = text[i];
+      if ((c >= 'A' && c <= 'Z' ? c + ('a' - 'A') : c) != keyword[i]) return false;
+    }
+    return true;
+  }
 };
 
 inline bool is_name(const Token& token) {
@@ -50,6 +57,12 @@ class SqlLexer {
       : sql_(sql), standard_conforming_strings_(standard_conforming_strings) {}
 
   Token next();
+
+  // The next token that can mean something in the midst of a statement: a parenthesis, a
+  // semicolon, and of names those that begin as the ones that scan() looks for. Sets `skipped`
+  // where others were passed over.
+  Token next_notable(bool& skipped);
+
   bool standard_conforming_strings() const { return standard_conforming_strings_; }
 
  private:

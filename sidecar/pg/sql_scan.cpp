@@ -257,39 +257,46 @@ void Scanner::block_statement() {
 // To the end of the statement, on the watch for functions and for INTO TEMP.
 void Scanner::rest(bool runs_functions, bool into_makes_tables) {
   bool inserts = false;  // INSERT INTO and MERGE INTO name a table that exists
-  for (; token_.type != TokenType::End; advance()) {
+  while (token_.type != TokenType::End) {
     if (token_.type == TokenType::Symbol) {
       if (token_.is('(')) ++depth_;
       if (token_.is(')') && depth_ > 0) --depth_;
       if (token_.is(';') && depth_ == 0) return;
       inserts = false;
-      continue;
+    } else {
+      if (place_ == Place::DoBlock && end_of_block_statement()) return;
+      if (into_makes_tables && !inserts && token_.is("into")) into();
+      inserts = token_.is("insert") || token_.is("merge");
+      if (runs_functions) call_in_expression();
     }
-    if (token_.type == TokenType::Word && place_ == Place::DoBlock && end_of_block_statement()) {
-      return;
-    }
-    if (into_makes_tables && !inserts && token_.is("into")) {
-      SqlLexer ahead = lexer_;
-      Token token = ahead.next();
-      if (token.is("local") || token.is("global")) token = ahead.next();
-      const bool temp = is_temp(token);
-      const bool temp_schema = is_temp_schema(token);
-      token = ahead.next();
-      if (temp && token.is("table")) token = ahead.next();
-      // INTO temp FROM makes a table of that name that stays.
-      if (temp ? is_name(token) && !token.is("from") : temp_schema && token.is('.')) {
-        if (!temp) token = ahead.next();
-        emit(Kind::CreateTemp, is_name(token) ? decode_name(token) : std::string());
-      }
-    }
-    inserts = token_.is("insert") || token_.is("merge");
-    if (!runs_functions) continue;
-    const Function function = function_of(token_);
-    if (function == Function::None) continue;
-    SqlLexer ahead = lexer_;
-    Token open = ahead.next();
-    if (open.is('(')) call_effect(function, read_call(ahead, open), false);
+    bool skipped = false;
+    token_ = lexer_.next_notable(skipped);
+    if (skipped) inserts = false;
   }
+}
+
+// SELECT ... INTO [LOCAL | GLOBAL] TEMP [TABLE] name, and INTO pg_temp.name.
+void Scanner::into() {
+  SqlLexer ahead = lexer_;
+  Token token = ahead.next();
+  if (token.is("local") || token.is("global")) token = ahead.next();
+  const bool temp = is_temp(token);
+  const bool temp_schema = is_temp_schema(token);
+  token = ahead.next();
+  if (temp && token.is("table")) token = ahead.next();
+  // INTO temp FROM makes a table of that name that stays.
+  if (temp ? is_name(token) && !token.is("from") : temp_schema && token.is('.')) {
+    if (!temp) token = ahead.next();
+    emit(Kind::CreateTemp, is_name(token) ? decode_name(token) : std::string());
+  }
+}
+
+void Scanner::call_in_expression() {
+  const Function function = function_of(token_);
+  if (function == Function::None) return;
+  SqlLexer ahead = lexer_;
+  Token open = ahead.next();
+  if (open.is('(')) call_effect(function, read_call(ahead, open), false);
 }
 
 void Scanner::select() {

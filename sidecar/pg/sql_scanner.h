@@ -85,6 +85,8 @@ class Scanner {
   // The rest of a statement.
   void rest(bool runs_functions, bool into_makes_tables);
   void skip_rest() { rest(false, false); }
+  void into();
+  void call_in_expression();
   bool end_of_block_statement();
 
   // Calls.
