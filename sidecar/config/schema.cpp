@@ -1,5 +1,7 @@
 // json_schema of reference.h: what the loader takes, as far as a schema can say it. It may take
-// more than the loader, never less. Patterns are for RE2, which Helm uses: no look-ahead.
+// more than the loader, never less, but for one thing: a text has to be a string, since Helm would
+// turn the number 1000000 into 1e+06 on the way. Patterns are for RE2, which Helm uses: no
+// look-ahead.
 #include <fmt/format.h>
 
 #include <nlohmann/json.hpp>
@@ -48,7 +50,8 @@ Json choice_schema(const Key& key) {
 Json number_schema(const Key& key) {
   std::int64_t least = key.zero.empty() ? key.min : 0;
   Json number = {{"type", {"integer", "null"}}, {"minimum", least}, {"maximum", key.max}};
-  return any_of(std::move(number), variable());
+  Json digits = {{"type", "string"}, {"pattern", "^[0-9]+$"}};
+  return {{"anyOf", {std::move(number), std::move(digits), variable()}}};
 }
 
 Json duration_schema(const Key& key) {
