@@ -341,9 +341,9 @@ admin::Readiness App::readiness() {
   admin::Readiness readiness;
   readiness.started = true;
   readiness.draining = drain_us_.has_value();
-  readiness.database_ok = proxy_->database_ok();
+  readiness.detail = proxy_->why_no_database();
+  readiness.database_ok = readiness.detail.empty();
   readiness.database_required = proxy_->config().admin.ready_when == config::ReadyWhen::Database;
-  if (!readiness.database_ok) readiness.detail = "no server could be opened";
   return readiness;
 }
 

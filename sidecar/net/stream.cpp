@@ -48,7 +48,12 @@ void Stream::watch() {
 }
 
 void Stream::on_poll(int status, int events) {
-  if (status < 0) events = UV_READABLE | UV_WRITABLE;  // let the read find out what is wrong
+  // libuv has stopped watching a socket with an error. What came before the error can still be
+  // read, and the read that finds nothing more says that it is broken.
+  if (status < 0) {
+    events = UV_READABLE | UV_WRITABLE;
+    watch();
+  }
   if ((events & UV_WRITABLE) != 0 && (!out_.empty() || tls_wants_write_)) {
     const bool had_bytes = !out_.empty();
     tls_wants_write_ = false;

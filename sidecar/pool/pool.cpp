@@ -242,13 +242,12 @@ void Pool::plan_opens(Micros now) {
   // After a failure one attempt at a time finds out whether PostgreSQL is back.
   const std::uint32_t concurrency = failures_ > 0 ? 1 : std::max(1u, settings_.connect_concurrency);
 
-  std::uint32_t need = waiters_.size();
-  if (!draining_) {
-    // minIdle servers stay warm, lent or not; wanted_ is a floor under the total.
-    const std::uint32_t floor = std::max(settings_.min_idle, wanted_);
-    if (total < floor) need = std::max(need, floor - (total - connecting));
-  }
-  need -= std::min(need, idle);
+  // Those who wait and find no idle server; and a floor under the total: minIdle servers stay warm,
+  // lent or not, and wanted_ is somebody who signs in.
+  std::uint32_t need = waiters_.size() - std::min(waiters_.size(), idle);
+  const std::uint32_t floor = std::max(draining_ ? 0 : settings_.min_idle, wanted_);
+  const std::uint32_t ready = total - connecting;
+  if (ready < floor) need = std::max(need, floor - ready);
 
   std::uint32_t limit = settings_.size;
   const Waiter* first = waiters_.front();

@@ -178,9 +178,16 @@ std::size_t Client::process_startup(ByteSpan in) {
       case pg::Startup::Kind::NeedMore:
         return taken;
       case pg::Startup::Kind::SslRequest:
-      case pg::Startup::Kind::GssRequest:
+      case pg::Startup::Kind::GssRequest: {
+        bool& asked = startup.kind == pg::Startup::Kind::SslRequest ? ssl_asked_ : gss_asked_;
+        if (asked) {
+          reject(RejectReason::ProtocolError, "08P01", "encryption was asked for twice");
+          return in.size();
+        }
+        asked = true;
         stream_.write(as_bytes("N"));
         break;
+      }
       case pg::Startup::Kind::Cancel:
         proxy_.cancel_request(startup.cancel_pid, load_u32(startup.cancel_secret.data()));
         close();
@@ -297,7 +304,12 @@ std::size_t Client::process_requests(ByteSpan in) {
     }
     if (frame.type == 'X') {
       flush();
-      close(true);
+      if (server_ != nullptr && !server_->tracker().idle() && !server_->tracker().needs_sync()) {
+        leaving_ = true;
+        stream_.pause_reading();
+      } else {
+        close(true);
+      }
       return in.size();
     }
     if (!is_request(frame.type)) {
@@ -416,7 +428,7 @@ void Client::granted(Server& server, Micros waited_us) {
 }
 
 void Client::resume() {
-  if (state_ == ClientState::Closing) return;
+  if (state_ == ClientState::Closing || leaving_) return;
   process_pending();
   if (state_ == ClientState::Idle || state_ == ClientState::Attached) {
     const bool blocked = server_ != nullptr && server_->tracker().full();

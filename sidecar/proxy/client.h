@@ -56,6 +56,8 @@ class Client final : public net::StreamListener,
   // Only once it has signed in.
   ClientSession& session() { return *session_; }
   // What it has left on its server, or is in the middle of, would be lost on another.
+  // It has said Terminate, and everything that it asked before is answered.
+  bool leaving() const { return leaving_; }
   bool must_keep_server() const { return session_->pinned() || failing_ != Failing::No; }
 
   // The pool knows what to greet it with.
@@ -116,6 +118,9 @@ class Client final : public net::StreamListener,
   const std::uint32_t id_;
   const std::uint32_t secret_;
   pool::ClientState state_ = pool::ClientState::Startup;
+  bool ssl_asked_ = false;
+  bool gss_asked_ = false;
+  bool leaving_ = false;   // has said Terminate; what it asked before is answered first
   bool dropping_ = false;  // the body of a message that nobody wants is passing
   // A request that failed before it had a server: what belongs to it is dropped, up to the
   // ReadyForQuery that ends it.

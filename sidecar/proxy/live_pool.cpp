@@ -40,8 +40,18 @@ void LivePool::configure(const config::Database& settings, Micros now) {
   const bool elsewhere = !(settings.server == settings_.server) ||
                          settings.pool.statement_timeout_us != settings_.pool.statement_timeout_us;
   settings_ = settings;
+  if (retired_) {
+    retired_ = false;
+    pool_.set_draining(proxy_.draining());
+  }
   pool_.configure(settings.pool, now);
   if (elsewhere) pool_.reconnect();
+  mark_dirty();
+}
+
+void LivePool::retire() {
+  retired_ = true;
+  pool_.set_draining(true);
   mark_dirty();
 }
 
@@ -84,8 +94,11 @@ void LivePool::run_plan(Micros now) {
 
 std::pair<const char*, std::string> LivePool::why_no_server(Micros waited_us) const {
   if (pool_.failing()) {
-    return {"08001", fmt::format("{} has no server after {:.1f} s (pool.acquireTimeout): {}",
-                                 describe(), seconds(waited_us), last_connect_error_)};
+    // PostgreSQL being full is not PostgreSQL being away.
+    const bool full = last_connect_kind_ == pool::ConnectError::TooManyConnections;
+    return {full ? "53300" : "08001",
+            fmt::format("{} has no server after {:.1f} s (pool.acquireTimeout): {}", describe(),
+                        seconds(waited_us), last_connect_error_)};
   }
   if (pool_.paused()) {
     return {"53300", fmt::format("{} is paused, and lent no server within {:.1f} s "
@@ -139,6 +152,7 @@ void LivePool::server_failed(Server& server, const ConnectFailure& failure, Micr
                {"error", failure.message}});
   }
   last_connect_error_ = failure.message;
+  last_connect_kind_ = failure.kind;
   pool_.open_failed(server, now);
   server.finish_closing(failure.message);
   // With servers left, the pool goes on with those: a wrong new password harms nobody.
@@ -186,7 +200,7 @@ void LivePool::time_out_logins(Micros now) {
 }
 
 bool LivePool::abandoned() const {
-  if (!welcome_.empty() || client_count() > 0) return false;
+  if ((!welcome_.empty() && !retired_) || client_count() > 0) return false;
   bool has_slot = false;
   pool_.for_each_slot([&](const pool::Slot&) { has_slot = true; });
   return !has_slot;

@@ -44,6 +44,10 @@ class LivePool {
   // New settings from a reload; servers opened to another place are replaced as they come back.
   void configure(const config::Database& settings, Micros now);
 
+  // Its database is no longer configured: it serves the clients that it has, and keeps nothing.
+  void retire();
+  bool retired() const { return retired_; }
+
   // What to do next, done. Once a loop turn while dirty, and at each tick.
   void run_plan(Micros now);
   void mark_dirty();
@@ -94,8 +98,10 @@ class LivePool {
   pool::PoolCounters counters_;
   Bytes welcome_;
   std::string last_connect_error_;
+  pool::ConnectError last_connect_kind_ = pool::ConnectError::Other;
   Micros error_logged_us_ = 0;
   bool dirty_ = false;
+  bool retired_ = false;
 };
 
 }  // namespace carpool::proxy

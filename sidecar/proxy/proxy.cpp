@@ -24,9 +24,11 @@ struct Proxy::Cancel {
 };
 
 Proxy::Proxy(net::Loop& loop, const config::Config& config)
-    : loop_(loop), config_(config), started_us_(loop.now_us()) {
+    : loop_(loop), config_(config), database_check_(loop), started_us_(loop.now_us()) {
   loop_.set_turn_end([this] { turn_end(); });
   tick_.start(loop_, kTick_us, kTick_us, [this] { tick(); });
+  update_database_check();
+  open_configured_pools();
 }
 
 Proxy::~Proxy() {
@@ -149,6 +151,7 @@ void Proxy::tick() {
     first->close_with_error("08P01",
                             fmt::format("not signed in within {:.0f} s", seconds(kStartupMax_us)));
   }
+  update_database_check();
   for (auto i = pools_.begin(); i != pools_.end();) {
     LivePool& pool = *i->second;
     pool.tick(now);
@@ -214,9 +217,14 @@ void Proxy::apply(const config::Config& config) {
   const Micros now = loop_.now_us();
   for (auto& [key, pool] : pools_) {
     const config::Database* settings = config_.find_database(key.first);
-    // One whose database is no longer named serves the clients that it has, as it was.
-    if (settings != nullptr && !(*settings == pool->settings())) pool->configure(*settings, now);
+    if (settings == nullptr) {
+      pool->retire();
+    } else if (pool->retired() || !(*settings == pool->settings())) {
+      pool->configure(*settings, now);
+    }
   }
+  update_database_check();
+  open_configured_pools();
 }
 
 template <typename Fn>
@@ -267,6 +275,7 @@ void Proxy::close() {
   if (closed_) return;
   closed_ = true;
   tick_.stop();
+  database_check_.stop();
   tcp_.close();
   unix_.close();
   ending_clients_ = true;
@@ -293,12 +302,31 @@ bool Proxy::has_servers() const {
 
 // ---- observing
 
-bool Proxy::database_ok() const {
-  for (const auto& [key, pool] : pools_) {
-    const pool::Pool& state = pool->pool();
-    if (state.failing() && state.open() == state.count(SlotState::Connecting)) return false;
+std::string Proxy::why_no_database() const {
+  if (!database_check_.running() || database_check_.ok()) return "";
+  return database_check_.why();
+}
+
+// Checked as a pool that is in use would connect, or else as the first configured database says.
+void Proxy::update_database_check() {
+  if (config_.admin.ready_when != config::ReadyWhen::Database) return database_check_.stop();
+  if (!pools_.empty()) {
+    const LivePool& pool = *pools_.begin()->second;
+    return database_check_.start(pool.settings(), pool.database(), pool.user());
   }
-  return true;
+  const config::Database& first = config_.databases.front();
+  const std::string database = first.name == "*" ? "postgres" : first.name;
+  database_check_.start(first, database, "postgres");
+}
+
+// A pool that keeps servers warm need not wait for its first client, where the file says whose they
+// are: it names the database, and the user under which clients come.
+void Proxy::open_configured_pools() {
+  for (const config::Database& database : config_.databases) {
+    if (database.name == "*" || database.pool.min_idle == 0 || database.server.user.empty())
+      continue;
+    if (LivePool* pool = find_pool(database.name, database.server.user)) pool->mark_dirty();
+  }
 }
 
 pool::Snapshot Proxy::snapshot(bool detailed) {

@@ -18,6 +18,7 @@
 #include "net/loop.h"
 #include "net/timer.h"
 #include "pool/counters.h"
+#include "proxy/database_check.h"
 #include "proxy/live_pool.h"
 
 namespace carpool::proxy {
@@ -66,9 +67,9 @@ class Proxy {
   bool resume(const std::string& database);
   bool reconnect(const std::string& database);
 
-  // Whether a server of some pool could be had: some server is open, or the last attempt of every
-  // pool that tried succeeded. For readiness.
-  bool database_ok() const;
+  // For readiness: why a server could not be had within the last check; empty: it could. Only
+  // checked while admin.readyWhen is database.
+  std::string why_no_database() const;
 
   // For Client, Server and LivePool.
   net::Loop& loop() { return loop_; }
@@ -81,6 +82,7 @@ class Proxy {
   void resume_later(Client& client) { resume_later_.push_back(&client); }
   void client_refused(pool::RejectReason reason, LivePool* pool);
   bool too_many_clients() const { return clients_.size() > config_.listen.clients_max; }
+  bool draining() const { return draining_; }
   bool ending_clients() const { return ending_clients_; }
   void cancel_request(std::uint32_t pid, std::uint32_t secret);
   void run_cancel(Server& server);
@@ -96,6 +98,8 @@ class Proxy {
   void tick();
   void turn_end();
   void start_cancels();
+  void update_database_check();
+  void open_configured_pools();
   template <typename Fn>
   bool for_each_pool(const std::string& database, Fn&& fn);
 
@@ -104,6 +108,7 @@ class Proxy {
   net::Listener tcp_;
   net::Listener unix_;
   net::Timer tick_;
+  DatabaseCheck database_check_;
   std::map<std::pair<std::string, std::string>, std::unique_ptr<LivePool>> pools_;
   std::vector<LivePool*> dirty_;
   std::unordered_map<std::uint32_t, Client*> clients_;  // by id, which is the cancel key's pid

@@ -364,6 +364,7 @@ void Server::on_ready() {
   }
   finish_query(now);
   if (tracker_.idle() && !in_transaction()) pool_.counters().transactions++;
+  if (client_->leaving() && tracker_.idle()) return client_->close(true);
   const config::PoolMode mode = pool_.settings().pool.mode;
   if (mode == config::PoolMode::Session) {
     if (pool_.proxy().ending_clients() && tracker_.idle() && !in_transaction()) {

@@ -1,0 +1,42 @@
+#include "proxy/database_check.h"
+
+namespace carpool::proxy {
+
+void DatabaseCheck::start(const config::Database& settings, const std::string& database,
+                          const std::string& user) {
+  settings_ = settings;
+  database_ = database;
+  user_ = user;
+  if (!running()) timer_.start(loop_, 0, kInterval_us, [this] { check(); });
+}
+
+void DatabaseCheck::stop() {
+  timer_.stop();
+  connector_.reset();
+  busy_ = false;
+}
+
+void DatabaseCheck::check() {
+  const Micros now = loop_.now_us();
+  if (busy_) {
+    const Micros limit_us = settings_.server.connect_timeout_us;
+    if (limit_us == 0 || now - began_us_ < limit_us) return;
+    ok_ = false;
+    why_ = "no answer within server.connectTimeout";
+  }
+  // The one before is gone by now: its callback may not destroy it, the next check does.
+  busy_ = true;
+  began_us_ = now;
+  connector_.emplace(loop_, [this](const ConnectFailure* failure) { done(failure); });
+  connector_->start(settings_.server, database_, user_, 0);
+}
+
+void DatabaseCheck::done(const ConnectFailure* failure) {
+  busy_ = false;
+  // 28xxx, 3D000: PostgreSQL is there, and says what it thinks of this user or database.
+  ok_ = failure == nullptr || failure->permanent();
+  why_ = ok_ ? "" : failure->message;
+  connector_->finish();
+}
+
+}  // namespace carpool::proxy
