@@ -31,6 +31,11 @@ std::string span(Micros us) {
   return fmt::format("{:.0f} min", seconds(us) / 60);
 }
 
+// libpq explains over several lines; the first says what happened.
+std::string first_line(const std::string& error) {
+  return error.empty() ? "the last attempt failed" : error.substr(0, error.find('\n'));
+}
+
 std::string plural(std::uint64_t count, const char* one, const char* many) {
   return fmt::format("{} {}", count, count == 1 ? one : many);
 }
@@ -155,8 +160,7 @@ Diagnosis diagnose(const PoolSnapshot& pool, const pool::Snapshot& snapshot) {
             ""};
   }
   const std::uint32_t open = busy_servers(pool) + in(pool, SlotState::Idle);
-  const std::string error =
-      pool.last_connect_error.empty() ? "the last attempt failed" : pool.last_connect_error;
+  const std::string error = first_line(pool.last_connect_error);
   if (pool.connecting_fails && (open == 0 || !waits)) {
     return {"database_unreachable",
             fmt::format("{}: no connection to PostgreSQL can be opened: {}. Carpool tries again "

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdlib>
 #include <nlohmann/json.hpp>
 #include <utility>
@@ -22,8 +23,10 @@ double rate(std::uint64_t earlier, std::uint64_t later, double seconds) {
 }
 
 // Three digits are all that a chart shows.
-double short_number(float value) {
-  return std::strtod(fmt::format("{:.3g}", value).c_str(), nullptr);
+Json short_number(float value) {
+  const double rounded = std::strtod(fmt::format("{:.3g}", value).c_str(), nullptr);
+  if (rounded == std::floor(rounded) && rounded < 1e15) return static_cast<std::uint64_t>(rounded);
+  return rounded;
 }
 
 }  // namespace

@@ -18,6 +18,8 @@ using pool::ClientState;
 using pool::Histogram;
 using pool::PoolSnapshot;
 
+constexpr std::size_t kQueryBytes_max = 500;  // a cut character becomes U+FFFD
+
 // Six decimals are microseconds, which is all that is measured.
 double rounded(double value) {
   return std::round(value * 1e6) / 1e6;
@@ -160,7 +162,7 @@ Json client_json(const pool::ClientSnapshot& client) {
           {"inStateSeconds", rounded(seconds(client.in_state_us))},
           {"pinnedBy", client.pinned_by},
           {"pinnedSeconds", rounded(seconds(client.pinned_us))},
-          {"query", client.query}};
+          {"query", client.query.substr(0, kQueryBytes_max)}};
 }
 
 Json server_json(const pool::ServerSnapshot& server) {

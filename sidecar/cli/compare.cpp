@@ -1,9 +1,8 @@
 #include "cli/compare.h"
 
 #include <algorithm>
-#include <map>
+#include <iterator>
 #include <nlohmann/json.hpp>
-#include <optional>
 #include <ostream>
 #include <string_view>
 #include <utility>
@@ -56,6 +55,16 @@ bool has_entry(const Flat& flat, const std::string& entry) {
                      [&](const auto& pair) { return entry_of(pair.first) == entry; });
 }
 
+// Whether an entry of `databases` has only inherited what changed in a section.
+bool is_inherited(const std::vector<Difference>& list, const Difference& found) {
+  const std::string entry = entry_of(found.key);
+  if (entry.empty()) return false;
+  const std::string_view key = std::string_view(found.key).substr(entry.size() + 1);
+  return std::any_of(list.begin(), list.end(), [&](const Difference& other) {
+    return other.key == key && other.before == found.before && other.after == found.after;
+  });
+}
+
 // Adds `found`; where a whole entry of `databases` comes or goes, one line stands for its keys.
 void add(std::vector<Difference>& list, Difference found, const Flat& other) {
   const std::string entry = entry_of(found.key);
@@ -90,7 +99,10 @@ std::vector<Difference> differences(const std::string& running, const std::strin
   for (const auto& [key, value] : before) {
     if (value_in(after, key) == nullptr) add(out, {key, value, "", is_live(key)}, after);
   }
-  return out;
+  std::vector<Difference> told;
+  std::copy_if(out.begin(), out.end(), std::back_inserter(told),
+               [&](const Difference& difference) { return !is_inherited(out, difference); });
+  return told;
 }
 
 int run_compare(const std::string& file, const config::Environment& env, const std::string& admin,

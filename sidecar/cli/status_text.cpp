@@ -18,6 +18,16 @@ std::string whole(double value) {
   return fmt::format("{:.0f}", value);
 }
 
+// A table's last column; the whole is in the JSON.
+std::string shown_query(const json& client) {
+  constexpr std::size_t kQuery_max = 80;
+  std::string query = text(client, "query");
+  if (query.size() <= kQuery_max) return query;
+  std::size_t end = kQuery_max;
+  while (end > 0 && (static_cast<unsigned char>(query[end]) & 0xC0) == 0x80) end--;
+  return query.substr(0, end) + "...";
+}
+
 std::string pools_text(const json& status) {
   Table table({"<DATABASE", "<USER", "<MODE", "SERVERS", "IN USE", "%", "CLIENTS", "WAITING",
                "OLDEST", "TX/S", "QUERY P50", "P99", "WAIT P99", "ERRORS", "<LEVEL"});
@@ -52,7 +62,7 @@ std::string details_text(const json& status) {
       clients.add({whole(number(client, "id")), text(client, "database"), text(client, "user"),
                    text(client, "applicationName"), text(client, "address"), text(client, "state"),
                    time_text(number(client, "inStateSeconds")), text(client, "pinnedBy"),
-                   text(client, "query")});
+                   shown_query(client)});
     }
     out += "\n" + clients.text();
   }

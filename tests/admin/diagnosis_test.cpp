@@ -95,9 +95,9 @@ TEST_F(Diagnose, ClientsOfOtherPoolsDoNotCount) {
 TEST_F(Diagnose, NamesADatabaseThatIsDown) {
   pool_.servers = {};
   pool_.connecting_fails = true;
-  pool_.last_connect_error = "Connection refused";
+  pool_.last_connect_error = "Connection refused\n\tIs the server running?";
   EXPECT_EQ(why().cause, "database_unreachable");
-  EXPECT_THAT(why().sentence, HasSubstr("Connection refused"));
+  EXPECT_THAT(why().sentence, HasSubstr("Connection refused. Carpool tries"));
 }
 
 TEST_F(Diagnose, NamesADatabaseThatIsDownBeforeAnybodyWaits) {

@@ -26,6 +26,7 @@ using ::testing::IsEmpty;
 using ::testing::Not;
 using ::testing::Pair;
 using ::testing::StartsWith;
+using ::testing::UnorderedElementsAre;
 
 class CliTest : public ::testing::Test {
  protected:
@@ -258,6 +259,19 @@ TEST(Compare, ADatabaseThatComesOrGoesIsOneLine) {
               ElementsAre(Difference{"databases[a].pool.size", "2", "1", true},
                           Difference{"databases[b]", "there", "", true}));
   EXPECT_THAT(differences(two, two), IsEmpty());
+}
+
+TEST(Compare, WhatADatabaseInheritsIsNotRepeated) {
+  const auto with = [](int size, int of_a) {
+    return nlohmann::json{{"pool", {{"size", size}}},
+                          {"databases",
+                           {{{"name", "a"}, {"pool", {{"size", of_a}}}},
+                            {{"name", "b"}, {"pool", {{"size", size}}}}}}}
+        .dump();
+  };
+  EXPECT_THAT(differences(with(5, 5), with(7, 6)),
+              UnorderedElementsAre(Difference{"pool.size", "5", "7", true},
+                                   Difference{"databases[a].pool.size", "5", "6", true}));
 }
 
 }  // namespace
