@@ -173,9 +173,9 @@ class Runner {
 
   std::optional<Difference> connect(const Script& script, Client& client, size_t i, size_t at) {
     client = Client{};
-    client.direct = std::make_unique<Connection>(conninfo(options_.direct, script.startup[i]));
+    client.direct = std::make_unique<Connection>(conninfo(options_.direct, script.startup[i], i));
     client.pooled = std::make_unique<Connection>(
-        conninfo(with_size(options_.carpool, script.servers), script.startup[i]));
+        conninfo(with_size(options_.carpool, script.servers), script.startup[i], i));
     if (!client.direct->failure().empty()) throw std::runtime_error(client.direct->failure());
     if (!client.pooled->failure().empty()) {
       return Difference{
@@ -184,9 +184,14 @@ class Runner {
     return parameters_differ(client, at);
   }
 
-  // A URL takes further parameters after its own; they are percent-encoded there.
-  static std::string conninfo(const std::string& url, const std::string& more) {
+  // A URL takes further parameters after its own; they are percent-encoded there. Every client has
+  // an application_name: one that gives none sees the name that Carpool gave its server,
+  // documented.
+  static std::string conninfo(const std::string& url, const std::string& more, size_t i) {
     std::string out = url + (url.find('?') == std::string::npos ? "?" : "&") + "sslmode=disable";
+    if (more.find("application_name") == std::string::npos) {
+      out += "&application_name=client" + std::to_string(i);
+    }
     if (more.empty()) return out;
     const auto equals = more.find('=');
     out += "&" + more.substr(1, equals - 1) + "=";
