@@ -188,7 +188,7 @@ TEST(Observe, TheFiguresOfEachPoolAreLoggedAtTheirInterval) {
 }
 
 TEST(Observe, TheControlPortIsOnLoopbackAndRefusesAForeignHost) {
-  Carpool carpool(postgres(), {.admin = "address: 127.0.0.1"});
+  Carpool carpool(postgres(), {});
   Wire wire = Wire::tcp(carpool.control_port());
   ASSERT_TRUE(
       wire.send("POST /drain HTTP/1.1\r\nHost: evil.example\r\nContent-Length: 0\r\n"
