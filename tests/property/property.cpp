@@ -348,6 +348,25 @@ Script shrink(Runner& runner, Script script, Difference& difference, bool& fresh
     }
     if (!smaller || run > script.steps.size()) run /= 2;
   }
+  // Then single messages. The last of a step stays, and a COPY's: the step would never end.
+  for (size_t at = 0; at < script.steps.size(); at++) {
+    for (size_t i = 0; i + 1 < script.steps[at].messages.size();) {
+      Script less = script;
+      auto& messages = less.steps[at].messages;
+      if (messages[i].type == 'd') {
+        break;
+      }
+      messages.erase(messages.begin() + static_cast<long>(i));
+      if (fresh) runner.refresh();
+      const auto still = runner.run(less);
+      if (still && still->what.find("no answer") == std::string::npos) {
+        script = std::move(less);
+        difference = *still;
+      } else {
+        i++;
+      }
+    }
+  }
   return script;
 }
 
