@@ -214,11 +214,11 @@ class Pod:
                 found[name] = float(value)
         return found
 
-    def memory(self):
-        """Resident bytes of the sidecar."""
+    def memory(self, field):
+        """Bytes of the sidecar by the kernel's count: VmRSS, RssAnon, ..."""
         process = podman("inspect", "--format", "{{.State.Pid}}", self.container("carpool"))
         status = pathlib.Path(f"/proc/{process}/status").read_text()
-        return int(status.split("VmRSS:")[1].split()[0]) * 1024
+        return int(status.split(field + ":")[1].split()[0]) * 1024
 
 
 class Load:
