@@ -280,6 +280,36 @@ TEST(ReplyTracker, SwallowsAnErrorOfItsOwnAndTellsWhatItCost) {
   EXPECT_TRUE(talk.reply('Z', 'I')) << "the Sync was the client's";
 }
 
+TEST(ReplyTracker, GivesALocalAnswerItsPlaceAmongTheOthers) {
+  Talk talk;
+  talk.send(Request::Bind).send(Request::Local).send(Request::Execute).send(Request::Sync);
+  EXPECT_FALSE(talk.tracker.front_is_local());
+  talk.replies("2");
+  ASSERT_TRUE(talk.tracker.front_is_local());
+  EXPECT_EQ(talk.tracker.pop_local().tag, 2u);
+  talk.replies("CZ");
+  EXPECT_TRUE(talk.tracker.idle());
+}
+
+TEST(ReplyTracker, SkipsALocalAnswerBehindAnError) {
+  Talk talk;
+  talk.send(Request::Bind).send(Request::Local).send(Request::Sync);
+  talk.reply('E');
+  EXPECT_EQ(talk.skipped, std::vector<Request>{Request::Local});
+  EXPECT_FALSE(talk.tracker.front_is_local());
+  talk.replies("Z");
+  EXPECT_TRUE(talk.tracker.idle());
+}
+
+TEST(ReplyTracker, WantsASyncBehindALocalAnswerOnlyForWhatStandsBeforeIt) {
+  Talk talk;
+  talk.send(Request::Sync).send(Request::Local);
+  EXPECT_FALSE(talk.tracker.needs_sync());
+  Talk open;
+  open.send(Request::Parse).send(Request::Local);
+  EXPECT_TRUE(open.tracker.needs_sync());
+}
+
 // ---- COPY
 
 TEST(ReplyTracker, FollowsACopyInOfASimpleQuery) {

@@ -177,6 +177,29 @@ TEST(Pool, KeepsMinIdleServersWarm) {
   EXPECT_EQ(sim.opens, 0u) << "they are a floor under the servers, lent or not";
 }
 
+TEST(Pool, ReplacesAWarmServerThatWasLost) {
+  config::Pool with = settings(10);
+  with.min_idle = 3;
+  Sim sim(with);
+  sim.plan();
+  sim.open_all();
+  ASSERT_EQ(sim.count(SlotState::Idle), 3u);
+  sim.pool.closing(*sim.in(SlotState::Idle)[0], sim.now);
+  sim.plan();
+  sim.open_all();
+  EXPECT_EQ(sim.count(SlotState::Idle), 3u);
+}
+
+TEST(Pool, WarmsMoreThanConnectConcurrencyServers) {
+  config::Pool with = settings(20);
+  with.min_idle = 12;
+  with.connect_concurrency = 4;
+  Sim sim(with);
+  sim.plan();
+  sim.open_all();
+  EXPECT_EQ(sim.count(SlotState::Idle), 12u);
+}
+
 TEST(Pool, OpensAServerThatIsWantedWithoutAWaiter) {
   Sim sim(settings(2));
   sim.pool.set_wanted(1);
@@ -605,6 +628,14 @@ TEST(Pool, KeepsNoServerWhileDrainingButServesItsWaiters) {
   EXPECT_EQ(sim.pool.open(), 0u) << "none is kept warm";
   sim.after(100 * kSecond);
   EXPECT_EQ(sim.opens, 0u);
+}
+
+TEST(Pool, OpensAServerThatASigningInClientWantsWhileDraining) {
+  Sim sim(settings(2));
+  sim.pool.set_draining(true);
+  sim.pool.set_wanted(1);
+  sim.plan();
+  EXPECT_EQ(sim.opens, 1u) << "drain goes on accepting: a first client of a pool must be greeted";
 }
 
 // ---- cleaning
