@@ -107,6 +107,43 @@ TEST(Drain, AtItsTimeoutATransactionIsEndedAtItsBoundaryNotBefore) {
   EXPECT_EQ(postgres().connect().query("select count(*) from ledger").value(), "1");
 }
 
+TEST(Drain, AtItsTimeoutAnIdleClientOfSessionModeIsToldAndItsServerGoes) {
+  Carpool carpool(postgres(), {.pool = "mode: session, size: 1", .drain = "timeout: 300ms"});
+  Wire client = carpool.raw();
+  ASSERT_TRUE(client.sign_in());
+  ASSERT_NE(find(client.query("select 1"), 'C'), nullptr);
+  carpool.signal(SIGTERM);
+  const std::vector<Message> last = client.read_until("E");
+  ASSERT_NE(find(last, 'E'), nullptr);
+  EXPECT_EQ(find(last, 'E')->sqlstate(), "57P01");
+  EXPECT_EQ(carpool.wait_exit(), 0);
+  EVENTUALLY(postgres().backends() == 0);
+}
+
+TEST(Drain, ACancelStillWorks) {
+  Carpool carpool(postgres(), {.pool = "size: 1", .drain = "timeout: 60s"});
+  Connection client = carpool.connect();
+  client.send("select pg_sleep(600)");
+  ASSERT_EVENTUALLY(postgres().backends_where("query like '%pg_sleep(600)%'") == 1);
+  carpool.signal(SIGTERM);
+  EVENTUALLY(carpool.get("/readyz").status == 503);
+  EXPECT_TRUE(client.cancel());
+  EXPECT_EQ(client.wait().sqlstate, "57014");
+  client.close();
+  EXPECT_EQ(carpool.wait_exit(), 0);
+}
+
+TEST(Drain, ASecondSigtermChangesNothing) {
+  Carpool carpool(postgres(), {.drain = "timeout: 60s"});
+  Connection client = carpool.connect();
+  ASSERT_TRUE(client.query("begin").ok());
+  for (int i = 0; i < 5; i++) carpool.signal(SIGTERM);
+  EVENTUALLY(carpool.get("/readyz").status == 503);
+  EXPECT_EQ(client.query("commit").tag, "COMMIT");
+  client.close();
+  EXPECT_EQ(carpool.wait_exit(), 0);
+}
+
 TEST(Drain, EndsEvenWhenATransactionNeverDoes) {
   Carpool carpool(postgres(), {.drain = "timeout: 300ms"});
   Connection forgotten = carpool.connect();

@@ -161,6 +161,61 @@ TEST(Failover, AServerKilledUnderAQueryIsAnErrorForItsClientAlone) {
   EXPECT_TRUE(carpool.connect().query("select 1").ok());
 }
 
+// The rest of such a transaction must not run by itself on another server.
+TEST(Failover, AServerThatDiesInsideATransactionTakesTheWholeTransactionWithIt) {
+  postgres().connect().query("drop table if exists ledger; create table ledger (entry int)");
+  Carpool carpool(postgres(), {.pool = "size: 2"});
+  Connection client = carpool.connect();
+  ASSERT_TRUE(client.query("begin").ok());
+  ASSERT_TRUE(client.query("insert into ledger values (1)").ok());
+  postgres().terminate_backends();
+  const Reply reply = client.query("insert into ledger values (2)");
+  EXPECT_TRUE(reply.sqlstate == "08006" || reply.sqlstate == "57P01") << reply.message;
+  // Whether it is still connected or not, what it sends to end the transaction commits nothing.
+  client.query("insert into ledger values (3)");
+  client.query("commit");
+  EXPECT_EQ(postgres().connect().query("select count(*) from ledger where entry < 3").value(), "0");
+  EXPECT_TRUE(carpool.connect().query("select 1").ok());
+}
+
+TEST(Failover, AServerThatDiesUnderAPipelineLeavesNoQuestionOpen) {
+  Carpool carpool(postgres(), {.pool = "size: 2"});
+  Wire client = carpool.raw();
+  ASSERT_TRUE(client.sign_in());
+  std::string pipeline;
+  for (const char* sql : {"select pg_sleep(600)", "select 1", "select 2"})
+    pipeline +=
+        parse_message("", sql) + bind_message("", "") + execute_message("") + sync_message();
+  ASSERT_TRUE(client.send(pipeline));
+  ASSERT_EVENTUALLY(postgres().backends_where("query like '%pg_sleep(600)%'") == 1);
+  postgres().terminate_backends();
+  // Either an answer to each of the three, or the error and the end; never a client that hangs.
+  const std::vector<Message> first = client.read_until("Z");
+  ASSERT_NE(find(first, 'E'), nullptr);
+  if (find(first, 'Z') != nullptr) {
+    EXPECT_NE(find(client.read_until("Z"), 'Z'), nullptr);
+    EXPECT_NE(find(client.read_until("Z"), 'Z'), nullptr);
+  } else {
+    EXPECT_TRUE(client.ended());
+  }
+  EXPECT_TRUE(carpool.connect().query("select 1").ok());
+}
+
+TEST(Failover, AServerThatDiesUnderACopyInIsAnErrorForItsClient) {
+  postgres().connect().query("drop table if exists cargo; create table cargo (t text)");
+  Carpool carpool(postgres(), {.pool = "size: 2"});
+  Wire client = carpool.raw();
+  ASSERT_TRUE(client.sign_in());
+  client.send(query_message("copy cargo from stdin"));
+  ASSERT_NE(find(client.read_until("GE"), 'G'), nullptr);
+  ASSERT_TRUE(client.send(message('d', "a row\n")));
+  postgres().terminate_backends();
+  client.send(message('d', "another\n") + message('c', ""));
+  ASSERT_NE(find(client.read_until("E"), 'E'), nullptr);
+  EXPECT_EQ(postgres().connect().query("select count(*) from cargo").value(), "0");
+  EXPECT_EQ(carpool.connect().query("select 1").value(), "1");
+}
+
 TEST(Failover, AServerThatVanishesUnderAQueryIs08006) {
   FakeServer server([](FakeSession& session, int attempt) {
     if (!session.read_startup()) return;

@@ -253,6 +253,65 @@ TEST(Pooling, PauseHoldsQueriesAndResumeLetsThemGo) {
   EXPECT_EQ(client.wait().value(), "7");
 }
 
+TEST(Pooling, PauseOfOneDatabaseLeavesTheOthersAlone) {
+  Carpool carpool(postgres(), {});
+  Connection app = carpool.connect("app", "app");
+  Connection other = carpool.connect("app", "other");
+  ASSERT_TRUE(app.query("select 1").ok());
+  ASSERT_TRUE(other.query("select 1").ok());
+  ASSERT_EQ(carpool.post_control("/pause?database=other").status, 200);
+  other.send("select 2");
+  EVENTUALLY(carpool.clients("waiting") == 1);
+  EXPECT_TRUE(app.query("select 1").ok());
+  EXPECT_FALSE(other.answered());
+  ASSERT_EQ(carpool.post_control("/resume?database=other").status, 200);
+  EXPECT_EQ(other.wait().value(), "2");
+  const HttpReply unknown = carpool.post_control("/pause?database=nowhere");
+  EXPECT_EQ(unknown.status, 409);
+  EXPECT_NE(unknown.body.find("nowhere"), std::string::npos) << unknown.body;
+}
+
+// What one client asked is never answered to another, whatever happens around it.
+TEST(Pooling, AmongClientsThatComeDieCancelAndFailEveryAnswerIsOnesOwn) {
+  Carpool carpool(postgres(), {.pool = "size: 3"});
+  std::atomic<int> wrong = 0;
+  std::atomic<int> right = 0;
+  std::atomic<bool> done = false;
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 8; i++) {
+    threads.emplace_back([&, i] {
+      Connection client = carpool.connect();
+      for (int n = 0; !done; n++) {
+        const std::string mine = std::to_string(i) + ":" + std::to_string(n);
+        const Reply reply = n % 3 == 0   ? client.query_params("select $1::text", {mine})
+                            : n % 3 == 1 ? client.query("select '" + mine + "'")
+                                         : client.query("begin; select 1; commit; select '" + mine +
+                                                        "' from pg_sleep(0.001)");
+        (reply.value() == mine ? right : wrong)++;
+        if (n % 7 == 0 && client.query("select 1/0").sqlstate != "22012") wrong++;
+      }
+    });
+  }
+  for (int i = 0; i < 4; i++) {
+    threads.emplace_back([&, i] {
+      for (int n = 0; !done; n++) {
+        Connection doomed = carpool.connect();
+        if ((n + i) % 2 == 0) doomed.query("begin");
+        doomed.send("select repeat('not yours', 10000), pg_sleep(0.01)");
+        if (n % 3 == 0) doomed.cancel();
+        if (n % 3 == 1) std::this_thread::sleep_for(5ms);
+        doomed.vanish();
+      }
+    });
+  }
+  EVENTUALLY(right > 3000);
+  done = true;
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(wrong, 0) << "of " << right + wrong;
+  EVENTUALLY(carpool.servers("leased") == 0);
+  EXPECT_LE(postgres().backends(), 3);
+}
+
 TEST(Pooling, ReconnectReplacesEveryServerWithoutCuttingATransaction) {
   Carpool carpool(postgres(), {.pool = "size: 2"});
   Connection busy = carpool.connect();

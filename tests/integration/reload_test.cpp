@@ -235,6 +235,44 @@ TEST(Reload, AHalfWrittenFileChangesNothing) {
   expect_healed(carpool);
 }
 
+TEST(Reload, AnEmptyFileChangesNothing) {
+  Carpool carpool(postgres(), {.pool = "size: 3"});
+  ASSERT_TRUE(carpool.connect().query("select 1").ok());
+  expect_rejected(carpool, "", "");
+  expect_rejected(carpool, "# nothing but a comment\n", "");
+  expect_healed(carpool);
+}
+
+TEST(Reload, TheSameContentAgainAppliesNothing) {
+  Carpool carpool(postgres(), {.pool = "size: 3"});
+  Connection client = carpool.connect();
+  const int pid = client.backend_pid();
+  // Another key of the same ConfigMap changes: the folder is swapped, the file is the same.
+  carpool.mount().swap({{"carpool.yaml", carpool.render({.pool = "size: 3"})}, {"other", "x"}});
+  EVENTUALLY(reloads(carpool, "unchanged") > 0);
+  carpool.signal(SIGHUP);
+  EVENTUALLY(reloads(carpool, "unchanged") > 1);
+  EXPECT_EQ(reloads(carpool, "applied"), 0);
+  EXPECT_EQ(client.backend_pid(), pid);
+}
+
+TEST(Reload, WhileABrokenFileIsThereTheOldOneCanBeBroughtBack) {
+  Carpool carpool(postgres(), {.pool = "size: 3"});
+  ASSERT_TRUE(carpool.connect().query("select 1").ok());
+  const std::string good = carpool.render({.pool = "size: 3"});
+  expect_rejected(carpool, "pool: {size: [3\n", "");
+  carpool.swap_text(good);
+  EVENTUALLY(carpool.metric("carpool_config_last_reload_successful") == 1);
+  EXPECT_EQ(carpool.config()["errors"].size(), 0U);
+}
+
+TEST(Reload, TheLogLevelFollows) {
+  Carpool carpool(postgres(), {.log = "level: error"});
+  carpool.reload({.log = "level: debug"});
+  carpool.reload({.pool = "size: 9", .log = "level: info"});
+  EVENTUALLY(carpool.logged("pool.size"));
+}
+
 TEST(Reload, AFileThatVanishesKeepsTheOldConfigurationUntilItIsBack) {
   Carpool carpool(postgres(), {.pool = "size: 3"});
   Connection client = carpool.connect();
