@@ -1,5 +1,6 @@
 """The rendered charts, run: PostgreSQL, the example application and the sidecar as containers, with
-the kubelet's part played by kubelet.py. Needs the images (e2e/images) and helm (e2e/tools).
+the kubelet's part played by kubelet.py. Needs the images (e2e/images) and helm (e2e/tools). Where
+E2E_KUBECONFIG names a cluster, the pods run there (remote.py) and the images come from E2E_REGISTRY.
 
     cluster.py [-v] [NAME...]      as unittest
     ROLLS=20 cluster.py Rolling    how many rolling restarts; the default is 3
@@ -17,7 +18,13 @@ import unittest
 import yaml
 
 import kubelet
-from kubelet import Load, Pod, Postgresql, podman, removed, until
+from kubelet import Load, podman, removed, until
+
+REMOTE = bool(os.environ.get("E2E_KUBECONFIG"))
+if REMOTE:
+    from remote import Pod, Postgresql
+else:
+    from kubelet import Pod, Postgresql
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 HELM = kubelet.WORK / "bin" / "helm"
@@ -30,7 +37,8 @@ IMAGE_BYTES_MAX = 25_000_000
 MEMORY_BYTES_MAX = 10 * 1024 * 1024
 RESIDENT_BYTES_MAX = 20 * 1024 * 1024
 STARTUP_SECONDS_MAX = 1.0
-RELOAD_SECONDS_MAX = 1.0
+# From the swap; on a cluster the kubelet's own time to swap comes first.
+RELOAD_SECONDS_MAX = 150.0 if REMOTE else 1.0
 
 
 def render(*settings, values=None):
@@ -79,7 +87,7 @@ class Cluster(unittest.TestCase):
         reloads = self.reloads(pod)
         before = time.monotonic()
         pod.config.write({"carpool.yaml": config})
-        self.assertTrue(until(lambda: self.reloads(pod) > reloads, 15), pod.json("/config"))
+        self.assertTrue(until(lambda: self.reloads(pod) > reloads, RELOAD_SECONDS_MAX + 5), pod.json("/config"))
         return time.monotonic() - before
 
     @staticmethod
@@ -94,6 +102,8 @@ class Cluster(unittest.TestCase):
 
 
 class Image(unittest.TestCase):
+    """Of this machine's image store; what a cluster runs came from there."""
+
     def inspect(self, template):
         return podman("image", "inspect", "--format", template, IMAGE)
 
@@ -128,6 +138,16 @@ class Image(unittest.TestCase):
         finally:
             podman("pod", "rm", "--force", "--time", "0", "carpool-e2e-ports", check=False)
 
+    def test_the_hook_of_helm_test_checks_the_configuration(self):
+        with tempfile.TemporaryDirectory(dir=kubelet.WORK) as folder:
+            for text, code in (("server: {host: postgresql}\n", 0), ("pool: {size: none}\n", 78)):
+                file = pathlib.Path(folder) / "carpool.yaml"
+                file.write_text(text)
+                pathlib.Path(folder).chmod(0o755)
+                done = podman("run", "--rm", "--volume", f"{folder}:/etc/carpool:ro", IMAGE, "check",
+                              "/etc/carpool/carpool.yaml", check=False)
+                self.assertEqual(done.returncode, code, done.stderr)
+
 
 class Life(Cluster):
     def test_the_application_reaches_the_database_through_the_sidecar(self):
@@ -152,8 +172,6 @@ class Life(Cluster):
                 self.assertEqual(pod.get(path, 9930, "POST")[0], 403, path)
             self.assertEqual(pod.get("/", 9931)[0], 0, "the control port answers outside the pod")
             self.assertEqual(pod.get("/", 6432)[0], 0, "the pool answers outside the pod")
-            self.assertEqual(pod.signal("carpool", "TERM"), None)
-            self.assertEqual(pod.wait("carpool"), 0)
 
     def test_it_starts_and_lives_while_postgresql_is_away(self):
         pod = self.pod("carpool-e2e-away", "carpool.config.server.host=nowhere")
@@ -165,8 +183,7 @@ class Life(Cluster):
     def test_a_broken_configuration_at_start_is_exit_78_with_the_reason_in_the_log(self):
         pod = self.pod("carpool-e2e-broken", config="pool: {size: 0}\n")
         with removed(pod):
-            podman("start", pod.container("carpool"))
-            self.assertEqual(pod.wait("carpool"), 78)
+            self.assertEqual(pod.failed_start(), 78)
             self.assertIn("pool.size", pod.log("carpool"))
 
     def test_termination_in_native_and_in_classic_order_fails_no_visit(self):
@@ -178,17 +195,11 @@ class Life(Cluster):
                 pod.start().serving()
                 with Load([pod]) as load:
                     load.run_for(100)
-                    pod.signal("example", "TERM")
-                    if form == "classic":
-                        pod.signal("carpool", "TERM")
+                    pod.terminate()
                     load.run_for(20)  # the application answers on, as the endpoints lag behind
                     load.leaving.set()
                 self.assert_no_failure(load)
-                codes = {"example": pod.wait("example")}
-                if form == "native":
-                    pod.signal("carpool", "TERM")
-                codes["carpool"] = pod.wait("carpool")
-                self.assertEqual(codes, {"example": 0, "carpool": 0})
+                self.assertEqual(pod.ended(), {"example": 0, "carpool": 0})
 
     def test_a_job_completes_in_both_forms(self):
         for form in ("native", "classic"):
@@ -202,12 +213,7 @@ class Life(Cluster):
             pod = self.pod(f"carpool-e2e-job-{form}", template=template, config=config)
             with self.subTest(form), removed(pod):
                 pod.start()
-                self.assertEqual(pod.wait("example"), 0, pod.log("example"))
-                if form == "native":
-                    pod.signal("carpool", "TERM")
-                else:
-                    pod.execute("/carpool", "quit")
-                self.assertEqual(pod.wait("carpool"), 0)
+                self.assertEqual(pod.completed(), {"example": 0, "carpool": 0})
 
     def test_a_unix_socket_serves_too(self):
         pod = self.pod("carpool-e2e-socket", "carpool.config.server.sslMode=disable",
@@ -217,16 +223,6 @@ class Life(Cluster):
             with Load([pod]) as load:
                 load.run_for(100)
             self.assert_no_failure(load)
-
-    def test_the_hook_of_helm_test_checks_the_configuration(self):
-        with tempfile.TemporaryDirectory(dir=kubelet.WORK) as folder:
-            for text, code in (("server: {host: postgresql}\n", 0), ("pool: {size: none}\n", 78)):
-                file = pathlib.Path(folder) / "carpool.yaml"
-                file.write_text(text)
-                pathlib.Path(folder).chmod(0o755)
-                done = podman("run", "--rm", "--volume", f"{folder}:/etc/carpool:ro", IMAGE, "check",
-                              "/etc/carpool/carpool.yaml", check=False)
-                self.assertEqual(done.returncode, code, done.stderr)
 
 
 class Reload(Cluster):
@@ -303,9 +299,7 @@ class Reload(Cluster):
                 lost = len(load.failures)
                 load.run_for(100)
                 self.assertEqual(load.failures[lost:], [])
-            running = podman("inspect", "--format", "{{.State.Status}} {{.RestartCount}}",
-                             pod.container("carpool"), pod.container("example"))
-            self.assertEqual(set(running.splitlines()), {"running 0"})
+            self.assertEqual(pod.restarts(), (0, True))
 
 
 class Figures(Cluster):
@@ -362,12 +356,10 @@ class Rolling(Cluster):
                     fresh.start().serving()
                     load.pods = [old, fresh]
                     load.run_for(20)
-                    old.signal("example", "TERM")
+                    old.terminate()
                     time.sleep(0.5)
                     load.pods = [fresh]
-                    self.assertEqual(old.wait("example"), 0)
-                    old.signal("carpool", "TERM")
-                    self.assertEqual(old.wait("carpool"), 0)
+                    self.assertEqual(old.ended(), {"example": 0, "carpool": 0})
                     old.remove()
                     old = fresh
             finally:

@@ -149,21 +149,45 @@ class Pod:
             raise AssertionError(f"{self.name} does not serve\n{self.log('example')}\n{self.log('carpool')}")
         return self
 
-    def stop(self):
-        """SIGTERM to all; a native sidecar's comes when the others have ended. Exit codes by name."""
+    def terminate(self):
+        """What a deleted pod goes through: SIGTERM to all, but to a native sidecar only when the others
+        have ended, which is `ended`'s part."""
+        self.signal("example")
+        if self.form == "classic":
+            self.signal("carpool")
+
+    def ended(self):
+        """Exit codes by container, when all have ended."""
+        codes = {"example": self.wait("example")}
         if self.form == "native":
-            self.signal("example", "TERM")
-            codes = {"example": self.wait("example")}
-            self.signal("carpool", "TERM")
-        else:
-            self.signal("carpool", "TERM")
-            self.signal("example", "TERM")
-            codes = {"example": self.wait("example")}
+            self.signal("carpool")
         codes["carpool"] = self.wait("carpool")
         return codes
 
-    def signal(self, name, signal):
-        podman("kill", "--signal", signal, self.container(name))
+    def completed(self):
+        """The same for a pod of a Job, which ends by itself; a classic sidecar has to be told."""
+        codes = {"example": self.wait("example")}
+        if self.form == "native":
+            self.signal("carpool")
+        else:
+            self.execute("/carpool", "quit")
+        codes["carpool"] = self.wait("carpool")
+        return codes
+
+    def failed_start(self):
+        """Starts a sidecar that is not going to stay; its exit code."""
+        podman("start", self.container("carpool"))
+        return self.wait("carpool")
+
+    def restarts(self):
+        """How often containers had to be started again, and whether all run."""
+        states = podman("inspect", "--format", "{{.State.Status}} {{.RestartCount}}",
+                        self.container("carpool"), self.container("example")).splitlines()
+        return sum(int(state.split()[1]) for state in states), all(
+            state.startswith("running ") for state in states)
+
+    def signal(self, name):
+        podman("kill", "--signal", "TERM", self.container(name))
 
     def wait(self, name):
         return int(podman("wait", self.container(name)))
@@ -275,18 +299,21 @@ class Postgresql:
         self.query(f"CREATE ROLE guestbook LOGIN PASSWORD '{self.password}'")
         self.query("CREATE DATABASE guestbook OWNER guestbook")
 
+    def execute(self, *command, check=True):
+        return podman("exec", self.name, *command, check=check)
+
     def query(self, text, database="postgres"):
-        return podman("exec", self.name, "psql", "-h", "/tmp", "-d", database, "-Atqc", text)
+        return self.execute("psql", "-h", "/tmp", "-d", database, "-Atqc", text)
 
     def answers(self):
-        return podman("exec", self.name, "psql", "-h", "/tmp", "-Atqc", "SELECT 1", "postgres",
-                      check=False).returncode == 0
+        return self.execute("psql", "-h", "/tmp", "-Atqc", "SELECT 1", "postgres",
+                            check=False).returncode == 0
 
     def connections(self):
         return int(self.query("SELECT count(*) FROM pg_stat_activity WHERE usename = 'guestbook'"))
 
     def restart(self):
-        podman("exec", self.name, "sh", "-c", "kill -INT $(head -n 1 $PGDATA/postmaster.pid)")
+        self.execute("sh", "-c", "kill -INT $(head -n 1 $PGDATA/postmaster.pid)")
         until(lambda: not self.answers(), 5)
         if not until(self.answers):
             raise AssertionError("PostgreSQL did not come back")

@@ -177,7 +177,9 @@ class Charts(unittest.TestCase):
 
         self.assertEqual(limit({"pool": {"size": 20}}), "64Mi")
         self.assertEqual(limit({"listen": {"clientsMax": 5000}, "pool": {"size": 20}}), "112Mi")
-        self.assertEqual(limit({"listen": {"clientsMax": 1000, "tls": {"mode": "require"}}}), "96Mi")
+        self.assertEqual(limit({"listen": {"clientsMax": 1000, "tls": {
+            "mode": "require", "certFile": "/etc/carpool-secrets/tls.crt",
+            "keyFile": "/etc/carpool-secrets/tls.key"}}}), "96Mi")
         self.assertEqual(limit({"databases": [{"name": "a", "pool": {"size": 500}}, {"name": "*"}]}),
                          "80Mi")
 
