@@ -83,13 +83,13 @@ Held who_holds(const PoolSnapshot& pool, const pool::Snapshot& snapshot) {
   Held out;
   for (const ClientSnapshot& client : snapshot.client_list) {
     if (client.database != pool.database || client.user != pool.user) continue;
-    const bool idle = client.state == kIdleInTransaction;
-    if (!client.pinned_by.empty() && client.pinned_us >= kLong_us) {
-      out.pinned.add(client, client.pinned_us);
+    const bool is_long = client.in_state_us >= kLong_us;
+    if (!client.pinned_by.empty() && is_long) {
+      out.pinned.add(client, client.in_state_us);
       out.pin_causes[client.pinned_by]++;
-    } else if (idle && client.in_state_us >= kLong_us) {
+    } else if (client.state == kIdleInTransaction && is_long) {
       out.idle_in_transaction.add(client, client.in_state_us);
-    } else if (client.state == kAttached && client.in_state_us >= kLong_us) {
+    } else if (client.state == kAttached && is_long) {
       out.slow.add(client, client.in_state_us);
     }
   }
