@@ -131,7 +131,9 @@ class Image(unittest.TestCase):
         try:
             run = ("run", "--pod", "carpool-e2e-ports", "--env", "DATABASE_URL=postgresql://a@127.0.0.1/a")
             podman(*run, "--detach", "--name", "carpool-e2e-first", IMAGE)
-            time.sleep(0.5)
+            logs = ("logs", "carpool-e2e-first")
+            self.assertTrue(until(lambda: "listening" in podman(*logs, check=False).stdout
+                                  + podman(*logs, check=False).stderr))
             done = podman(*run, IMAGE, check=False)
             self.assertEqual(done.returncode, 1)
             self.assertRegex(done.stdout + done.stderr, r"\b(6432|9930)\b")
@@ -223,6 +225,25 @@ class Life(Cluster):
             with Load([pod]) as load:
                 load.run_for(100)
             self.assert_no_failure(load)
+
+
+class Confinement(Cluster):
+    """That podman honours what the templates ask for; without it the other tests would say less."""
+
+    def test_the_sidecar_runs_as_the_template_says(self):
+        pod = self.pod("carpool-e2e-confined")
+        with removed(pod):
+            pod.start(application=False)
+            asked = ("{{.Config.User}} {{.HostConfig.ReadonlyRootfs}} {{.HostConfig.Memory}} "
+                     "{{len .EffectiveCaps}} {{.HostConfig.SecurityOpt}}")
+            self.assertEqual(podman("inspect", "--format", asked, pod.container("carpool")),
+                             f"65532:65532 true {48 * 2**20} 0 [no-new-privileges]")
+            with open(f"/proc/{pod.process()}/status", encoding="ascii") as status:
+                text = status.read()
+            self.assertIn("NoNewPrivs:\t1\n", text)
+            self.assertIn("Seccomp:\t2\n", text)
+            self.assertIn("CapEff:\t0000000000000000\n", text)
+            self.assertIn("Uid:\t65532\t", text)
 
 
 class Reload(Cluster):

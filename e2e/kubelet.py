@@ -238,10 +238,12 @@ class Pod:
                 found[name] = float(value)
         return found
 
+    def process(self):
+        return podman("inspect", "--format", "{{.State.Pid}}", self.container("carpool"))
+
     def memory(self, field):
         """Bytes of the sidecar by the kernel's count: VmRSS, RssAnon, ..."""
-        process = podman("inspect", "--format", "{{.State.Pid}}", self.container("carpool"))
-        status = pathlib.Path(f"/proc/{process}/status").read_text()
+        status = pathlib.Path(f"/proc/{self.process()}/status").read_text()
         return int(status.split(field + ":")[1].split()[0]) * 1024
 
 

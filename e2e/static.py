@@ -183,6 +183,26 @@ class Charts(unittest.TestCase):
         self.assertEqual(limit({"databases": [{"name": "a", "pool": {"size": 500}}, {"name": "*"}]}),
                          "80Mi")
 
+    def test_the_notes_say_how_to_resize(self):
+        for chart, said in (("example", "--set carpool.config.pool.size=40"),
+                            ("carpool-injector", "kubectl edit configmap my-pool")):
+            notes = helm("install", "shop", CHARTS / chart, "--dry-run=client", "--namespace", "shop")
+            self.assertIn(said, notes.split("NOTES:")[1])
+
+    def test_helm_test_has_hooks(self):
+        hooks = [d for d in documents(template("example"))
+                 if d["metadata"].get("annotations", {}).get("helm.sh/hook") == "test"]
+        self.assertEqual([hook["spec"]["containers"][0]["args"][0] for hook in hooks],
+                         ["check", "visit"])
+
+    def test_a_label_that_names_no_configmap_leaves_the_pod_pending(self):
+        # The kubelet waits for a volume that is not optional, and says which in an event.
+        for document in documents(template("example")):
+            if document["kind"] in ("Deployment", "Pod"):
+                for volume in pod_of(document)["spec"].get("volumes", []):
+                    if "configMap" in volume:
+                        self.assertFalse(volume["configMap"].get("optional", False))
+
     def test_large_numbers_reach_the_file_as_they_are(self):
         text = template("example", "--set", "carpool.config.pool.waitersMax=1000000")
         self.assertIn("waitersMax: 1000000\n", of_kind(text, "ConfigMap")[0]["data"]["carpool.yaml"])
