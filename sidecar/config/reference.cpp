@@ -27,10 +27,6 @@ std::string type_of(const Key& key) {
   return "";
 }
 
-const char* applies(const Key& key) {
-  return key.live ? "live" : "after a restart";
-}
-
 // `|` would end a cell.
 std::string cell(std::string text) {
   for (std::size_t at = 0; (at = text.find('|', at)) != std::string::npos; at += 2) {
