@@ -94,6 +94,7 @@ class App {
   void report(const std::vector<config::Problem>& problems, const char* message) const;
   void reload(const char* why);
   void apply(const config::LoadResult& loaded);
+  void reject(const std::vector<config::Problem>& problems);
   void start_stats_timer();
   void on_signal(int signal);
   void drain(const char* why, bool wait_min_delay);
@@ -156,6 +157,10 @@ int App::run() {
   watch_files(desired_);
 
   proxy_.emplace(loop_, desired_);
+  if (Status status = proxy_->load_credentials(desired_); !status) {
+    log::error(status.error().message);
+    return kExitConfig;
+  }
   if (Status status = proxy_->listen(); !status) {
     log::error(status.error().message);
     return kExitFailed;
@@ -178,8 +183,10 @@ int App::run() {
                           {"hash", loaded.sha256}});
   loop_.run();
   (*server).reset();  // no question comes any more
-  proxy_.reset();
   log::info("ended", {{"exit_code", exit_code_}});
+  // Not even a thread that a silent PostgreSQL holds keeps the process.
+  if (proxy_->cancels_running()) std::_Exit(exit_code_);
+  proxy_.reset();
   return exit_code_;
 }
 
@@ -223,6 +230,7 @@ void App::report(const std::vector<config::Problem>& problems, const char* messa
 
 void App::reload(const char* why) {
   if (!proxy_) return;
+  proxy_->reload_credentials();
   if (options_.config_file.empty()) return;
   const config::LoadResult loaded = load();
   // A file that cannot be read has no hash; it is told of once, until it is back.
@@ -232,24 +240,28 @@ void App::reload(const char* why) {
   }
   seen_hash_ = loaded.sha256;
   log::info("configuration changed", {{"why", why}, {"hash", loaded.sha256}});
-  if (!loaded.config) {
-    view_.reloads_rejected++;
-    view_.last_result = "rejected";
-    view_.last_reload_successful = false;
-    view_.errors.clear();
-    for (const config::Problem& problem : loaded.problems) {
-      view_.errors.push_back(config::format(problem, view_.source));
-    }
-    report(loaded.problems, "configuration rejected, the old one stays");
-    return;
-  }
+  if (!loaded.config) return reject(loaded.problems);
   apply(loaded);
+}
+
+void App::reject(const std::vector<config::Problem>& problems) {
+  view_.reloads_rejected++;
+  view_.last_result = "rejected";
+  view_.last_reload_successful = false;
+  view_.errors.clear();
+  for (const config::Problem& problem : problems) {
+    view_.errors.push_back(config::format(problem, view_.source));
+  }
+  report(problems, "configuration rejected, the old one stays");
 }
 
 void App::apply(const config::LoadResult& loaded) {
   const config::Config running = proxy_->config();
+  const config::Config next = config::apply_live(running, *loaded.config);
+  if (Status status = proxy_->load_credentials(next); !status) {
+    return reject({config::Problem{"", 0, 0, status.error().message}});
+  }
   desired_ = *loaded.config;
-  const config::Config next = config::apply_live(running, desired_);
   view_.applied.clear();
   view_.needs_restart.clear();
   for (const config::KeyChange& change : config::diff(running, desired_)) {

@@ -5,8 +5,6 @@
 #include <algorithm>
 #include <memory>
 
-#include "base/check.h"
-
 namespace carpool::net {
 namespace {
 
@@ -54,7 +52,14 @@ void resolve(Loop& loop, const std::string& host,
         }
       },
       lookup->host.c_str(), nullptr, &hints);
-  CHECK(rc == 0);  // libuv refuses only bad arguments
+  if (rc == 0) return;
+  // A name that is too long, or no name at all; said later, like everything else.
+  loop.run_blocking(
+      [] {},
+      [lookup, rc] {
+        std::unique_ptr<Lookup> owned(lookup);
+        owned->done(Error{"cannot resolve \"" + owned->host + "\": " + uv_strerror(rc)});
+      });
 }
 
 bool is_address(const std::string& host) {

@@ -71,6 +71,11 @@ void Stream::on_poll(int status, int events) {
   if ((events & UV_READABLE) != 0 && !paused_) listener_->on_readable();
 }
 
+int Stream::peek() const {
+  std::uint8_t byte = 0;
+  return recv(fd_, &byte, 1, MSG_PEEK) == 1 ? byte : -1;
+}
+
 ssize_t Stream::read(std::span<std::uint8_t> into) {
   if (broken_) return kEnd;
   if (ssl_ == nullptr) {

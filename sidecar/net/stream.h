@@ -53,6 +53,9 @@ class Stream {
   // close() only when `owns_ssl`. With `ssl` null: plain.
   void set_tls(SSL* ssl, bool owns_ssl);
   SSL* tls() const { return ssl_; }
+  int fd() const { return fd_; }
+  // The next byte, which stays where it is; -1 where there is none.
+  int peek() const;
 
   // Reads what is there: > 0 bytes, kEnd or kAgain.
   ssize_t read(std::span<std::uint8_t> into);

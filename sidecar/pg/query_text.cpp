@@ -37,6 +37,24 @@ std::size_t skip_dollar(std::string_view sql, std::size_t i) {
   return end == std::string_view::npos ? sql.size() : end + quote.size();
 }
 
+// The end of the block comment at `i`; they nest.
+std::size_t skip_comment(std::string_view sql, std::size_t i) {
+  int depth = 0;
+  while (i < sql.size()) {
+    const std::string_view two = sql.substr(i, 2);
+    if (two == "/*") {
+      ++depth;
+      i += 2;
+    } else if (two == "*/") {
+      i += 2;
+      if (--depth == 0) return i;
+    } else {
+      ++i;
+    }
+  }
+  return sql.size();
+}
+
 }  // namespace
 
 std::string one_line(std::string_view sql) {
@@ -61,8 +79,10 @@ std::string masked(std::string_view sql) {
     const char c = sql[i];
     const bool in_word = i > 0 && is_word(sql[i - 1]);
     if (c == '\'') {
-      // E'...' has backslash escapes; others are masked as if they had, which at worst hides more.
-      i = skip_string(sql, i, in_word);
+      // Only E'...' has backslash escapes.
+      const bool escapes =
+          in_word && (sql[i - 1] == 'E' || sql[i - 1] == 'e') && (i < 2 || !is_word(sql[i - 2]));
+      i = skip_string(sql, i, escapes);
       out += '?';
     } else if (c == '$' && !in_word && skip_dollar(sql, i) != i) {
       i = skip_dollar(sql, i);
@@ -79,8 +99,7 @@ std::string masked(std::string_view sql) {
       const std::size_t end = sql.find('\n', i);
       i = end == std::string_view::npos ? sql.size() : end;
     } else if (c == '/' && i + 1 < sql.size() && sql[i + 1] == '*') {
-      const std::size_t end = sql.find("*/", i + 2);
-      i = end == std::string_view::npos ? sql.size() : end + 2;
+      i = skip_comment(sql, i);
     } else {
       out += c;
       ++i;

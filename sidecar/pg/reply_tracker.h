@@ -97,7 +97,15 @@ class ReplyTracker {
 template <typename Skipped>
 ReplyTracker::Verdict ReplyTracker::reply(char type, char status, Skipped&& skipped) {
   Verdict verdict;
-  if (idle()) return verdict;  // asynchronous: notices, parameters, notifications
+  if (idle()) {
+    // Asynchronous: notices, parameters, notifications. Or the answer to a Sync that the server was
+    // thought to ignore, when its COPY failed before it came to read it.
+    if (type == 'Z') {
+      status_ = status;
+      copy_in_ = skipping_ = false;
+    }
+    return verdict;
+  }
   Entry& front = entries_[head_];
   verdict.forward = !front.ours;
   verdict.entry = front;

@@ -6,7 +6,6 @@ namespace {
 constexpr std::uint32_t kCancelCode = 80877102;
 constexpr std::uint32_t kSslCode = 80877103;
 constexpr std::uint32_t kGssCode = 80877104;
-constexpr std::uint8_t kTlsHandshake = 0x16;  // RFC 8446, section 5.1, ContentType
 
 Startup bad(const char* problem) {
   Startup startup;

@@ -18,6 +18,7 @@ namespace carpool::pg {
 
 inline constexpr std::uint32_t kProtocol30 = 3u << 16;
 inline constexpr std::uint32_t kProtocol32 = 3u << 16 | 2;
+inline constexpr std::uint8_t kTlsHandshake = 0x16;         // RFC 8446, section 5.1, ContentType
 inline constexpr std::uint32_t kStartupPacketMax = 10'000;  // PostgreSQL's own limit
 
 struct Startup {

@@ -56,7 +56,7 @@ Acquired Pool::acquire(Waiter& waiter, Micros now, Slot** slot) {
   CHECK(!waiter.waiting());
   if (waiters_.empty() && !paused_ && open() <= settings_.size) {
     Slot* idle = list(SlotState::Idle).front();
-    if (idle != nullptr && idle->generation_ == generation_) {
+    if (idle != nullptr && !expired(*idle, now)) {
       set_state(*idle, SlotState::Leased, now);
       *slot = idle;
       return Acquired::Granted;
@@ -103,8 +103,9 @@ void Pool::open_failed(Slot& slot, Micros now) {
   set_state(slot, SlotState::Closing, now);
 }
 
-void Pool::release(Slot& slot, Micros now) {
+bool Pool::release(Slot& slot, Micros now) {
   set_state(slot, SlotState::Idle, now);
+  return !waiters_.empty() || draining_ || open() > settings_.size || expired(slot, now);
 }
 void Pool::set_resetting(Slot& slot, Micros now) {
   set_state(slot, SlotState::Resetting, now);
@@ -213,25 +214,14 @@ void Pool::plan_closes(Micros now) {
   if (!waiters_.empty() && !paused_) return;  // then none is idle
   const bool prune = now >= prune_us_;
   SlotList& idle = list(SlotState::Idle);
-  // From the back: those that have idled longest. Without a reason that concerns all, the look at
-  // each waits for the prune interval.
-  while (Slot* slot = idle.back()) {
+  // From the back: those that have idled longest. Each that goes may leave the next one needed.
+  for (Slot* slot = idle.back(); slot != nullptr;) {
+    Slot* before = idle.prev(*slot);
     CloseReason reason;
-    if (!surplus(*slot, now, &reason)) break;
-    plan_close(*slot, reason, now);
+    if (surplus(*slot, now, &reason)) plan_close(*slot, reason, now);
+    slot = before;
   }
-  // From the front: one that came back a moment ago, and should not be kept.
-  while (Slot* slot = idle.front()) {
-    CloseReason reason;
-    if (!surplus(*slot, now, &reason)) break;
-    plan_close(*slot, reason, now);
-  }
-  if (!prune) return;
-  idle.for_each([&](Slot& slot) {
-    CloseReason reason;
-    if (surplus(slot, now, &reason)) plan_close(slot, reason, now);
-  });
-  prune_us_ = now + settings_.prune_interval_us;
+  if (prune) prune_us_ = now + settings_.prune_interval_us;
 }
 
 void Pool::plan_opens(Micros now) {

@@ -66,8 +66,9 @@ class Pool {
   void opened(Slot& slot, Micros now);
   // It could not be opened; it becomes Closing, and the next attempt backs off.
   void open_failed(Slot& slot, Micros now);
-  // A lent server is returned clean, or has been cleaned: Idle.
-  void release(Slot& slot, Micros now);
+  // A lent server is returned clean, or has been cleaned: Idle. Whether that calls for a plan():
+  // somebody waits, or it should not be kept.
+  bool release(Slot& slot, Micros now);
   // A lent server must be cleaned first, or a cancel for it is in flight.
   void set_resetting(Slot& slot, Micros now);
   void set_canceling(Slot& slot, Micros now);

@@ -107,7 +107,14 @@ void Client::read_once(bool* again) {
   *again = false;
   if (state_ == ClientState::Closing) return;
   const std::span<std::uint8_t> shared = proxy_.loop().read_buffer();
-  const bool must_wait = state_ == ClientState::Waiting || state_ == ClientState::Authenticating ||
+  if (state_ == ClientState::Startup && !ssl_asked_ && stream_.tls() == nullptr &&
+      proxy_.gatekeeper().tls() != nullptr && stream_.peek() == pg::kTlsHandshake) {
+    direct_tls_ = true;
+    if (!start_tls()) return close();
+  }
+  const bool signing_in = sign_in_ != nullptr && !signed_in_;
+  const bool must_wait = state_ == ClientState::Waiting ||
+                         (state_ == ClientState::Authenticating && !signing_in) ||
                          stream_.queued() > kQueuedMax;
   if (must_wait) {
     // Nothing can be taken now. A read all the same finds out whether the client is still there.
@@ -159,6 +166,8 @@ std::size_t Client::process(ByteSpan in) {
   switch (state_) {
     case ClientState::Startup:
       return process_startup(in);
+    case ClientState::Authenticating:
+      return signed_in_ ? 0 : process_sign_in(in);
     case ClientState::Idle:
     case ClientState::Attached:
       return process_requests(in);
@@ -185,6 +194,17 @@ std::size_t Client::process_startup(ByteSpan in) {
           return in.size();
         }
         asked = true;
+        if (startup.kind == pg::Startup::Kind::SslRequest && stream_.tls() == nullptr &&
+            proxy_.gatekeeper().tls() != nullptr) {
+          // What came behind the request in the clear must not be taken for what TLS protects.
+          if (taken < in.size()) {
+            reject(RejectReason::ProtocolError, "08P01", "bytes behind an SSLRequest");
+            return in.size();
+          }
+          stream_.write(as_bytes("S"));
+          if (!start_tls()) close();
+          return in.size();
+        }
         stream_.write(as_bytes("N"));
         break;
       }
@@ -194,7 +214,7 @@ std::size_t Client::process_startup(ByteSpan in) {
         return taken;
       case pg::Startup::Kind::DirectTls:
         reject(RejectReason::ProtocolError, "08P01",
-               "these are TLS bytes, and listen.tls.mode is disable here");
+               "these are TLS bytes, and TLS is not spoken here (listen.tls.mode: disable)");
         return in.size();
       case pg::Startup::Kind::Bad:
         reject(RejectReason::ProtocolError, "08P01", startup.problem);
@@ -204,6 +224,7 @@ std::size_t Client::process_startup(ByteSpan in) {
         break;
     }
   }
+  if (state_ == ClientState::Authenticating) taken += process_sign_in(in.subspan(taken));
   // What came behind the startup packet waits in pending_ until the client is signed in.
   if (state_ == ClientState::Idle) taken += process_requests(in.subspan(taken));
   return taken;
@@ -217,6 +238,14 @@ void Client::on_startup_message(pg::Startup& startup) {
   }
   if (proxy_.ending_clients()) {
     return reject(RejectReason::Draining, "57P01", "Carpool is shutting down");
+  }
+  if (direct_tls_ && !net::agreed_on_postgresql(stream_.tls())) {
+    return reject(RejectReason::ProtocolError, "08P01",
+                  "direct TLS needs the ALPN protocol \"postgresql\"");
+  }
+  if (must_use_tls() && stream_.tls() == nullptr) {
+    return reject(RejectReason::AuthFailed, "28000",
+                  "only TLS connections are taken here (listen.tls.mode: require)");
   }
   if (!startup.replication.empty() && startup.replication != "false" &&
       startup.replication != "off" && startup.replication != "0" && startup.replication != "no") {
@@ -241,6 +270,11 @@ void Client::on_startup_message(pg::Startup& startup) {
   }
   pool_ = pool;
   pg::StartupSettings settings = pg::startup_settings(startup.options, startup.parameters);
+  if (!settings.replayable) {
+    return reject(RejectReason::ProtocolError, "0A000",
+                  "the startup options hold a switch that is no setting (-c name=value), which "
+                  "cannot follow a client from server to server");
+  }
   session_.emplace(pool->tables().states, pool->tables().states.make(settings.parameters));
   // What it asks for of that which PostgreSQL reports; its server takes it over before its first
   // request, and reports then how it spells it.
@@ -250,10 +284,67 @@ void Client::on_startup_message(pg::Startup& startup) {
     pg::append_parameter_status(*startup_values_, name, value);
   }
   set_state(ClientState::Authenticating);
-  if (pool->welcome_known()) {
+  const config::AuthMode mode = proxy_.config().auth.mode;
+  if (mode == config::AuthMode::Trust) return wait_for_greeting();
+  sign_in_ = std::make_unique<SignIn>(
+      proxy_.loop(), proxy_.gatekeeper(), pool->settings(), pool->database(), pool->user(),
+      [this](const SignIn::Refusal* refusal) { signed_in(refusal); });
+  Bytes out;
+  sign_in_->begin(mode, stream_.tls() != nullptr, out);
+  stream_.write(out);
+}
+
+bool Client::must_use_tls() const {
+  return proxy_.config().listen.tls.mode == config::TlsMode::Require && stream_.peer() != "unix";
+}
+
+bool Client::start_tls() {
+  SSL* ssl = proxy_.gatekeeper().tls()->accept(stream_.fd());
+  if (ssl == nullptr) return false;
+  stream_.set_tls(ssl, true);
+  return true;
+}
+
+std::size_t Client::process_sign_in(ByteSpan in) {
+  std::size_t taken = 0;
+  while (state_ == ClientState::Authenticating && sign_in_ != nullptr) {
+    const pg::Frame frame = framer_.next(in.subspan(taken));
+    if (frame.kind == pg::Frame::Kind::NeedMore) break;
+    if (frame.kind != pg::Frame::Kind::Whole || frame.type != 'p') {
+      if (frame.type == 'X' && frame.kind == pg::Frame::Kind::Whole) {
+        close(true);
+      } else {
+        reject(RejectReason::ProtocolError, "08P01", "expected a password message");
+      }
+      return in.size();
+    }
+    taken += frame.bytes.size();
+    Bytes out;
+    sign_in_->on_message(frame.body(), out);
+    if (state_ == ClientState::Closing) return in.size();
+    stream_.write(out);
+    if (signed_in_) break;  // what comes behind is for the time after the greeting
+  }
+  return taken;
+}
+
+void Client::signed_in(const SignIn::Refusal* refusal) {
+  if (refusal != nullptr) {
+    const RejectReason reason =
+        refusal->protocol_error ? RejectReason::ProtocolError : RejectReason::AuthFailed;
+    return reject(reason, refusal->sqlstate, refusal->message);
+  }
+  if (!sign_in_->password().empty()) pool_->set_client_password(sign_in_->password());
+  signed_in_ = true;
+  // This runs inside the SignIn, and SCRAM's last message goes before AuthenticationOk.
+  proxy_.resume_later(*this);
+}
+
+void Client::wait_for_greeting() {
+  if (pool_->welcome_known()) {
     greet();
   } else {
-    pool->want_welcome();
+    pool_->want_welcome();
   }
 }
 
@@ -429,6 +520,10 @@ void Client::granted(Server& server, Micros waited_us) {
 
 void Client::resume() {
   if (state_ == ClientState::Closing || leaving_) return;
+  if (signed_in_ && sign_in_ != nullptr) {
+    sign_in_.reset();
+    return wait_for_greeting();
+  }
   process_pending();
   if (state_ == ClientState::Idle || state_ == ClientState::Attached) {
     const bool blocked = server_ != nullptr && server_->tracker().full();

@@ -27,6 +27,7 @@
 #include "pool/counters.h"
 #include "pool/slot.h"
 #include "proxy/live_pool.h"
+#include "proxy/sign_in.h"
 
 namespace carpool::proxy {
 
@@ -95,6 +96,12 @@ class Client final : public net::StreamListener,
   void process_pending();
   void keep(ByteSpan bytes);
   void on_startup_message(pg::Startup& startup);
+  std::size_t process_sign_in(ByteSpan in);
+  void signed_in(const SignIn::Refusal* refusal);
+  // Goes on through TLS. False when it cannot.
+  bool start_tls();
+  bool must_use_tls() const;
+  void wait_for_greeting();
   // Notes when a request begins, for the times and the log.
   void note_request(const pg::Frame& frame);
   // Drops what belongs to a request that has failed; says ReadyForQuery at its end.
@@ -109,6 +116,7 @@ class Client final : public net::StreamListener,
   Proxy& proxy_;
   net::Stream stream_;
   std::optional<ClientSession> session_;
+  std::unique_ptr<SignIn> sign_in_;        // while it must show who it is
   std::unique_ptr<Bytes> startup_values_;  // ParameterStatus messages, until it is greeted
   Buffer pending_;                         // bytes read and not taken yet
   pg::Framer framer_{pg::Framer::Side::FromClient};
@@ -118,6 +126,8 @@ class Client final : public net::StreamListener,
   const std::uint32_t id_;
   const std::uint32_t secret_;
   pool::ClientState state_ = pool::ClientState::Startup;
+  bool signed_in_ = false;   // is who it says, and waits to be greeted
+  bool direct_tls_ = false;  // began with TLS, without asking
   bool ssl_asked_ = false;
   bool gss_asked_ = false;
   bool leaving_ = false;   // has said Terminate; what it asked before is answered first

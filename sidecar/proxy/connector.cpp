@@ -150,7 +150,8 @@ void Connector::finish() {
 }
 
 void Connector::start(const config::Server& settings, const std::string& database,
-                      const std::string& user, Micros statement_timeout_us) {
+                      const std::string& user, const std::string& password,
+                      Micros statement_timeout_us) {
   attempt_ = std::make_shared<Attempt>();
   std::shared_ptr<Attempt> attempt = attempt_;
   ConnectFailure failure;
@@ -182,13 +183,15 @@ void Connector::start(const config::Server& settings, const std::string& databas
   if (attempt->get("user").empty()) attempt->set("user", user);
   override_with("password", settings.password);
   if (!settings.password_file.empty()) {
-    Result<std::string> password = read_password(settings.password_file);
-    if (password) {
-      attempt->set("password", *password);
+    Result<std::string> mounted = read_password(settings.password_file);
+    if (mounted) {
+      attempt->set("password", *mounted);
     } else {
       failure.kind = pool::ConnectError::Auth;
-      failure.message = password.error().message;
+      failure.message = mounted.error().message;
     }
+  } else if (attempt->get("password").empty() && attempt->get("user") == user) {
+    override_with("password", password);
   }
   override_with("sslmode", settings.ssl_mode);
   override_with("sslrootcert", settings.ssl_root_cert);

@@ -61,10 +61,10 @@ class Connector {
   Connector(const Connector&) = delete;
   Connector& operator=(const Connector&) = delete;
 
-  // `database` and `user` are the client's, for where the settings name none. `parameters` are
-  // run-time parameters to start with.
+  // `database` and `user` are the client's, for where the settings name none, and `password` is
+  // that of `user`, for where they have none for it.
   void start(const config::Server& settings, const std::string& database, const std::string& user,
-             Micros statement_timeout_us);
+             const std::string& password, Micros statement_timeout_us);
 
   // After success only.
   int fd() const;

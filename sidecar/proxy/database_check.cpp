@@ -28,7 +28,7 @@ void DatabaseCheck::check() {
   busy_ = true;
   began_us_ = now;
   connector_.emplace(loop_, [this](const ConnectFailure* failure) { done(failure); });
-  connector_->start(settings_.server, database_, user_, 0);
+  connector_->start(settings_.server, database_, user_, "", 0);
 }
 
 void DatabaseCheck::done(const ConnectFailure* failure) {

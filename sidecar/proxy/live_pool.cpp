@@ -153,6 +153,8 @@ void LivePool::server_failed(Server& server, const ConnectFailure& failure, Micr
   }
   last_connect_error_ = failure.message;
   last_connect_kind_ = failure.kind;
+  // A password that PostgreSQL no longer takes vouches for nobody.
+  if (failure.kind == pool::ConnectError::Auth) proxy_.gatekeeper().disown(database_, user_);
   pool_.open_failed(server, now);
   server.finish_closing(failure.message);
   // With servers left, the pool goes on with those: a wrong new password harms nobody.

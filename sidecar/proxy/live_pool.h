@@ -53,6 +53,10 @@ class LivePool {
   void mark_dirty();
   bool dirty() const { return dirty_; }
 
+  // The password by which its clients sign in, in passthrough: its servers may need it.
+  void set_client_password(std::string password) { client_password_ = std::move(password); }
+  const std::string& client_password() const { return client_password_; }
+
   // A client that signs in waits here until a server has told its parameters.
   bool welcome_known() const { return !welcome_.empty(); }
   // The ParameterStatus messages that a new client gets.
@@ -97,6 +101,7 @@ class LivePool {
   std::array<ClientList, pool::kClientStates> clients_;
   pool::PoolCounters counters_;
   Bytes welcome_;
+  std::string client_password_;
   std::string last_connect_error_;
   pool::ConnectError last_connect_kind_ = pool::ConnectError::Other;
   Micros error_logged_us_ = 0;

@@ -24,7 +24,11 @@ struct Proxy::Cancel {
 };
 
 Proxy::Proxy(net::Loop& loop, const config::Config& config)
-    : loop_(loop), config_(config), database_check_(loop), started_us_(loop.now_us()) {
+    : loop_(loop),
+      config_(config),
+      database_check_(loop),
+      gatekeeper_(loop),
+      started_us_(loop.now_us()) {
   loop_.set_turn_end([this] { turn_end(); });
   tick_.start(loop_, kTick_us, kTick_us, [this] { tick(); });
   update_database_check();
@@ -62,6 +66,15 @@ Status Proxy::listen() {
   // The name under which libpq looks for it (manual, "unix_socket_directories").
   return unix_.listen_unix(
       loop_, fmt::format("{}/.s.PGSQL.{}", listen.unix_socket_dir, tcp_.port()), handler);
+}
+
+void Proxy::reload_credentials() {
+  if (!gatekeeper_.changed(config_)) return;
+  if (Status status = gatekeeper_.load(config_); !status) {
+    log::error("credentials rejected, the old ones stay", {{"error", status.error().message}});
+  } else {
+    log::info("credentials reloaded");
+  }
 }
 
 std::uint64_t Proxy::random() {
@@ -132,12 +145,15 @@ std::uint32_t Proxy::busy_clients() const {
 void Proxy::turn_end() {
   const Micros now = loop_.now_us();
   // What one plan does may call for another; a bound, in case they never agree.
-  for (int round = 0; round < 8 && !dirty_.empty(); ++round) {
+  for (int round = 0; round < 8 && !(dirty_.empty() && resume_later_.empty()); ++round) {
     std::vector<LivePool*> pools;
     pools.swap(dirty_);
     for (LivePool* pool : pools) pool->run_plan(now);
-    for (std::size_t i = 0; i < resume_later_.size(); ++i) resume_later_[i]->resume();
-    resume_later_.clear();
+    while (!resume_later_.empty()) {
+      Client* client = resume_later_.back();
+      resume_later_.pop_back();
+      client->resume();
+    }
   }
   if (!dirty_.empty()) loop_.post([] {});  // another turn, soon
   graveyard_.clear();

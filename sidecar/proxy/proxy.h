@@ -19,6 +19,7 @@
 #include "net/timer.h"
 #include "pool/counters.h"
 #include "proxy/database_check.h"
+#include "proxy/gatekeeper.h"
 #include "proxy/live_pool.h"
 
 namespace carpool::proxy {
@@ -40,6 +41,12 @@ class Proxy {
   Proxy(net::Loop& loop, const config::Config& config);
   ~Proxy();
 
+  // Reads the users' secrets and the certificates that the configuration names. At an error the
+  // old ones stay.
+  Status load_credentials(const config::Config& config) { return gatekeeper_.load(config); }
+  // The same again, where the files have changed.
+  void reload_credentials();
+
   // Opens the listening sockets.
   Status listen();
   std::uint16_t port() const { return tcp_.port(); }
@@ -59,6 +66,8 @@ class Proxy {
   std::uint32_t client_count() const { return static_cast<std::uint32_t>(clients_.size()); }
   // Clients inside a transaction, or waiting for their first server in one.
   std::uint32_t busy_clients() const;
+  // Whether a cancel still runs on a thread, which PostgreSQL may keep waiting for ever.
+  bool cancels_running() const { return !cancels_.empty(); }
   // Closes everything at once, transactions too. The loop ends when all is gone.
   void close();
 
@@ -73,6 +82,7 @@ class Proxy {
 
   // For Client, Server and LivePool.
   net::Loop& loop() { return loop_; }
+  Gatekeeper& gatekeeper() { return gatekeeper_; }
   LivePool* find_pool(const std::string& database, const std::string& user);
   void pool_dirty(LivePool& pool) { dirty_.push_back(&pool); }
   void bury(Server& server);
@@ -109,6 +119,7 @@ class Proxy {
   net::Listener unix_;
   net::Timer tick_;
   DatabaseCheck database_check_;
+  Gatekeeper gatekeeper_;
   std::map<std::pair<std::string, std::string>, std::unique_ptr<LivePool>> pools_;
   std::vector<LivePool*> dirty_;
   std::unordered_map<std::uint32_t, Client*> clients_;  // by id, which is the cancel key's pid

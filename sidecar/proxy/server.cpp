@@ -33,7 +33,7 @@ Server::~Server() {
 
 void Server::open() {
   const config::Database& settings = pool_.settings();
-  connector_.start(settings.server, pool_.database(), pool_.user(),
+  connector_.start(settings.server, pool_.database(), pool_.user(), pool_.client_password(),
                    settings.pool.statement_timeout_us);
 }
 
@@ -141,8 +141,7 @@ void Server::clean() {
   cleaning_ = false;
   polite_ = false;
   cancel_asked_ = false;
-  pool_.pool().release(*this, now);
-  pool_.mark_dirty();
+  if (pool_.pool().release(*this, now)) pool_.mark_dirty();
 }
 
 void Server::run_own(std::string_view sql) {

@@ -101,6 +101,7 @@ ServerSession::ServerSession(SessionTables& tables, pg::ReplyTracker& tracker,
 
 void ServerSession::opened(const std::vector<std::pair<std::string, std::string>>& parameters) {
   for (const auto& [name, value] : parameters) reported_.set(name, value);
+  now_ = reported_;
 }
 
 // ---- what is under way
@@ -602,15 +603,18 @@ void ServerSession::ended(const pg::ReplyTracker::Entry& entry) {
 }
 
 void ServerSession::ready(char status, ClientSession* client) {
+  follower_.settle(now_);
   follower_.on_ready(status);
   if (status == 'I') portals_.clear();
   if (client == nullptr) return;
+  client->follower.settle(now_);
   client->follower.on_ready(status);
   client->pins.on_ready(status);
 }
 
 void ServerSession::parameter(std::string_view name, std::string_view value,
                               ClientSession* client) {
+  now_.set(name, value);
   if (tracker_.front_is_ours()) return;  // known once it is done
   if (follower_.expects(name, value, reported_)) return;
   follower_.learn(name, value, reported_);

@@ -140,7 +140,8 @@ class ServerSession {
   pg::ReplyTracker& tracker_;
   pool::PoolCounters& counters_;
   pg::SessionFollower follower_;
-  pg::ReportedValues reported_;
+  pg::ReportedValues reported_;  // when the server was opened
+  pg::ReportedValues now_;       // and since
   pg::ServerStatements statements_;
   pg::StatementRef unnamed_;
   std::uint32_t unnamed_version_ = 0;
