@@ -236,6 +236,20 @@ TEST(Pooling, AClientThatDiesInsideARunningQueryHasItCancelledAndTheServerIsKept
   EXPECT_EQ(postgres().backends(), 1);
 }
 
+// A cancel that overtakes its query hits an idle backend, which ignores it: asked once, it leaves
+// the query running for as long as it likes.
+TEST(Pooling, ClientsThatDieTheMomentTheyHaveAskedBlockNobody) {
+  Carpool carpool(postgres(), {.pool = "size: 1"});
+  Connection next = carpool.connect();
+  for (int round = 0; round < 100; round++) {
+    Wire doomed = carpool.raw();
+    ASSERT_TRUE(doomed.sign_in());
+    ASSERT_TRUE(doomed.send(query_message("select pg_sleep(600)")));
+    round % 2 == 0 ? doomed.reset() : doomed.close();
+    ASSERT_EQ(next.query("select 1").value(), "1") << "round " << round;
+  }
+}
+
 TEST(Pooling, PauseHoldsQueriesAndResumeLetsThemGo) {
   Carpool carpool(postgres(), {.pool = "size: 2"});
   Connection busy = carpool.connect();
