@@ -1,4 +1,5 @@
 #include <gtest/gtest.h>
+
 #include "net/resolver.h"
 #include "tests/net/turns.h"
 namespace carpool::net {

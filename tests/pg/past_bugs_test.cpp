@@ -1,4 +1,5 @@
 #include <gtest/gtest.h>
+
 #include "pg/query_text.h"
 #include "pg/reply_tracker.h"
 namespace carpool::pg {
@@ -10,8 +11,8 @@ TEST(QueryText, LeavesNestedCommentsOut) {
   EXPECT_EQ(masked("SELECT /* a /* b */ don't */ 'secret'"), "SELECT ?");
 }
 TEST(ReplyTracker, NotesAReadyForQueryThatItDidNotExpect) {
-  // COPY's BEFORE STATEMENT trigger fails after CopyInResponse and before the Sync behind Execute is
-  // read: the Sync that drop_ignored_syncs() dropped is answered after all.
+  // COPY's BEFORE STATEMENT trigger fails after CopyInResponse and before the Sync behind Execute
+  // is read: the Sync that drop_ignored_syncs() dropped is answered after all.
   ReplyTracker tracker;
   const auto none = [](const ReplyTracker::Entry&) {};
   tracker.sent(Request::Execute);

@@ -1,5 +1,7 @@
-// Tests that fail against sidecar/pool/pool.cpp as of commit 507517f, to be moved to tests/pool/pool_test.cpp.
+// Tests that fail against sidecar/pool/pool.cpp as of commit 507517f, to be moved to
+// tests/pool/pool_test.cpp.
 #include <gtest/gtest.h>
+
 #include "tests/pool/sim.h"
 namespace carpool::pool {
 namespace {
