@@ -56,7 +56,7 @@ std::vector<std::string> split(const std::string& list) {
 std::string find_sqlstate(const std::string& message) {
   for (std::size_t i = message.rfind(":  "); i != std::string::npos && i + 9 <= message.size();
        i = i == 0 ? std::string::npos : message.rfind(":  ", i - 1)) {
-    const std::string code = message.substr(i + 3, 5);
+    std::string code = message.substr(i + 3, 5);
     if (message[i + 8] == ':' &&
         code.find_first_not_of("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ") == std::string::npos) {
       return code;
@@ -219,7 +219,7 @@ void Connector::start(const config::Server& settings, const std::string& databas
                      });
 }
 
-void Connector::resolve_next(std::shared_ptr<Attempt> attempt) {
+void Connector::resolve_next(const std::shared_ptr<Attempt>& attempt) {
   while (attempt->next < attempt->hosts.size()) {
     const std::size_t i = attempt->next++;
     const std::string host = attempt->hosts[i];
@@ -306,7 +306,7 @@ void Connector::advance() {
   }
 }
 
-void Connector::fail(ConnectFailure failure) {
+void Connector::fail(const ConnectFailure& failure) {
   poll_.close();
   on_done_(&failure);
 }

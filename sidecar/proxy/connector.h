@@ -79,11 +79,11 @@ class Connector {
 
  private:
   struct Attempt;  // what a lookup that is under way needs, and may outlive this
-  void resolve_next(std::shared_ptr<Attempt> attempt);
+  void resolve_next(const std::shared_ptr<Attempt>& attempt);
   void connect(const Attempt& attempt);
   void advance();
   void watch(int events);
-  void fail(ConnectFailure failure);
+  void fail(const ConnectFailure& failure);
 
   net::Loop& loop_;
   Done on_done_;

@@ -98,6 +98,10 @@ class ServerSession {
   bool tainted() const { return tainted_; }
 
  private:
+  // A Bind's tag is its statement's id with this bit: enough to know what failed, and nothing to
+  // remember for each.
+  static constexpr std::uint32_t kBindTag = 1u << 31;
+
   // What a request that is under way will change, found again by its tag.
   struct Pending {
     std::uint32_t tag = 0;

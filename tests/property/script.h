@@ -1,9 +1,9 @@
-#pragma once
 // A script: what a few clients do, one step after the other, made from a seed.
 //
 // A step is a whole exchange: it ends where the server has answered everything, so that the order
 // of effects is the same wherever the script runs. Nothing in it waits for another client: locks
 // are only tried, and each client writes rows of its own. Pure: nothing here touches a socket.
+#pragma once
 
 #include <cstdint>
 #include <random>

@@ -1,4 +1,3 @@
-#pragma once
 // One client's connection as the property test sees it: messages out, replies in, one line each.
 //
 // libpq signs in and then steps aside, as it does in Carpool itself: the test speaks the protocol
@@ -8,6 +7,7 @@
 //
 // Reply lines leave out what two honest servers may say differently: OIDs of tables, process ids,
 // places in the source. Invariant: after exchange() nothing is owed, or `lost` says why.
+#pragma once
 
 #include <libpq-fe.h>
 

@@ -8,6 +8,7 @@ Playwright is installed by pip into a cache outside of the tree ($CARPOOL_PAGE_C
 """
 import argparse
 import contextlib
+import importlib.util
 import os
 import pathlib
 import re
@@ -37,8 +38,7 @@ pool: {{size: {size}, acquireTimeout: 20s}}
 
 def use_playwright():
     """Runs this program again with the Python of the cache, unless it has Playwright already."""
-    with contextlib.suppress(ImportError):
-        import playwright  # noqa: F401
+    if importlib.util.find_spec("playwright") is not None:
         return
     python = CACHE / "bin" / "python"
     if sys.executable == str(python):

@@ -1,0 +1,225 @@
+// Client, from its first byte until it is greeted: TLS, the startup packet, SignIn.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <iterator>
+
+#include "pg/error_response.h"
+#include "pg/messages.h"
+#include "proxy/client.h"
+#include "proxy/log.h"
+#include "proxy/proxy.h"
+
+namespace carpool::proxy {
+namespace {
+
+using pool::ClientState;
+using pool::RejectReason;
+
+// Those that a client may set in its startup packet and PostgreSQL reports.
+bool is_reported(std::string_view name) {
+  constexpr std::string_view kNames[] = {"client_encoding",
+                                         "application_name",
+                                         "DateStyle",
+                                         "TimeZone",
+                                         "IntervalStyle",
+                                         "standard_conforming_strings",
+                                         "default_transaction_read_only"};
+  return std::find(std::begin(kNames), std::end(kNames), name) != std::end(kNames);
+}
+
+}  // namespace
+
+std::size_t Client::process_startup(ByteSpan in) {
+  std::size_t taken = 0;
+  while (state_ == ClientState::Startup) {
+    pg::Startup startup = pg::parse_startup(in.subspan(taken));
+    taken += startup.size;
+    switch (startup.kind) {
+      case pg::Startup::Kind::NeedMore:
+        return taken;
+      case pg::Startup::Kind::SslRequest:
+      case pg::Startup::Kind::GssRequest: {
+        bool& asked = startup.kind == pg::Startup::Kind::SslRequest ? ssl_asked_ : gss_asked_;
+        if (asked) {
+          reject(RejectReason::ProtocolError, "08P01", "encryption was asked for twice");
+          return in.size();
+        }
+        asked = true;
+        if (startup.kind == pg::Startup::Kind::SslRequest && stream_.tls() == nullptr &&
+            proxy_.gatekeeper().tls() != nullptr) {
+          // What came behind the request in the clear must not be taken for what TLS protects.
+          if (taken < in.size()) {
+            reject(RejectReason::ProtocolError, "08P01", "bytes behind an SSLRequest");
+            return in.size();
+          }
+          stream_.write(as_bytes("S"));
+          if (!start_tls()) close();
+          return in.size();
+        }
+        stream_.write(as_bytes("N"));
+        break;
+      }
+      case pg::Startup::Kind::Cancel:
+        proxy_.cancel_request(startup.cancel_pid, load_u32(startup.cancel_secret.data()));
+        close();
+        return taken;
+      case pg::Startup::Kind::DirectTls:
+        reject(RejectReason::ProtocolError, "08P01",
+               "these are TLS bytes, and TLS is not spoken here (listen.tls.mode: disable)");
+        return in.size();
+      case pg::Startup::Kind::Bad:
+        reject(RejectReason::ProtocolError, "08P01", startup.problem);
+        return in.size();
+      case pg::Startup::Kind::Message:
+        on_startup_message(startup);
+        break;
+    }
+  }
+  if (state_ == ClientState::Authenticating) taken += process_sign_in(in.subspan(taken));
+  // What came behind the startup packet waits in pending_ until the client is signed in.
+  if (state_ == ClientState::Idle) taken += process_requests(in.subspan(taken));
+  return taken;
+}
+
+void Client::on_startup_message(pg::Startup& startup) {
+  if (proxy_.too_many_clients()) {
+    return reject(RejectReason::ClientsMax, "53300",
+                  fmt::format("too many clients: listen.clientsMax is {}",
+                              proxy_.config().listen.clients_max));
+  }
+  if (proxy_.ending_clients()) {
+    return reject(RejectReason::Draining, "57P01", "Carpool is shutting down");
+  }
+  if (direct_tls_ && !net::agreed_on_postgresql(stream_.tls())) {
+    return reject(RejectReason::ProtocolError, "08P01",
+                  "direct TLS needs the ALPN protocol \"postgresql\"");
+  }
+  if (must_use_tls() && stream_.tls() == nullptr) {
+    return reject(RejectReason::AuthFailed, "28000",
+                  "only TLS connections are taken here (listen.tls.mode: require)");
+  }
+  if (!startup.replication.empty() && startup.replication != "false" &&
+      startup.replication != "off" && startup.replication != "0" && startup.replication != "no") {
+    return reject(RejectReason::ProtocolError, "0A000",
+                  "replication connections are not pooled: connect to PostgreSQL directly");
+  }
+  LivePool* pool = proxy_.find_pool(startup.database, startup.user);
+  if (pool == nullptr) {
+    return reject(RejectReason::NoDatabase, "3D000",
+                  fmt::format("no entry of `databases` in Carpool's configuration matches "
+                              "database \"{}\"",
+                              startup.database));
+  }
+  // 3.2 differs in nothing that a pooler says here but longer cancel keys, which are optional. A
+  // newer minor version is told what is spoken (manual, "NegotiateProtocolVersion").
+  if (startup.version > pg::kProtocol32 || !startup.protocol_options.empty()) {
+    Bytes out;
+    const std::vector<std::string_view> unknown(startup.protocol_options.begin(),
+                                                startup.protocol_options.end());
+    pg::append_negotiate_protocol_version(out, std::min(startup.version, pg::kProtocol32), unknown);
+    stream_.write(out);
+  }
+  pool_ = pool;
+  pg::StartupSettings settings = pg::startup_settings(startup.options, startup.parameters);
+  if (!settings.replayable) {
+    return reject(RejectReason::ProtocolError, "0A000",
+                  "the startup options hold a switch that is no setting (-c name=value), which "
+                  "cannot follow a client from server to server");
+  }
+  session_.emplace(pool->tables().states, pool->tables().states.make(settings.parameters));
+  // What it asks for of that which PostgreSQL reports; its server takes it over before its first
+  // request, and reports then how it spells it.
+  for (const auto& [name, value] : startup.parameters) {
+    if (!is_reported(name)) continue;
+    if (startup_values_ == nullptr) startup_values_ = std::make_unique<Bytes>();
+    pg::append_parameter_status(*startup_values_, name, value);
+  }
+  set_state(ClientState::Authenticating);
+  const config::AuthMode mode = proxy_.config().auth.mode;
+  if (mode == config::AuthMode::Trust) return wait_for_greeting();
+  sign_in_ = std::make_unique<SignIn>(
+      proxy_.loop(), proxy_.gatekeeper(), pool->settings(), pool->database(), pool->user(),
+      [this](const SignIn::Refusal* refusal) { signed_in(refusal); });
+  Bytes out;
+  sign_in_->begin(mode, stream_.tls() != nullptr, out);
+  stream_.write(out);
+}
+
+bool Client::must_use_tls() const {
+  return proxy_.config().listen.tls.mode == config::TlsMode::Require && stream_.peer() != "unix";
+}
+
+bool Client::start_tls() {
+  SSL* ssl = proxy_.gatekeeper().tls()->accept(stream_.fd());
+  if (ssl == nullptr) return false;
+  stream_.set_tls(ssl, true);
+  return true;
+}
+
+std::size_t Client::process_sign_in(ByteSpan in) {
+  std::size_t taken = 0;
+  while (state_ == ClientState::Authenticating && sign_in_ != nullptr) {
+    const pg::Frame frame = framer_.next(in.subspan(taken));
+    if (frame.kind == pg::Frame::Kind::NeedMore) break;
+    if (frame.kind != pg::Frame::Kind::Whole || frame.type != 'p') {
+      if (frame.type == 'X' && frame.kind == pg::Frame::Kind::Whole) {
+        close(true);
+      } else {
+        reject(RejectReason::ProtocolError, "08P01", "expected a password message");
+      }
+      return in.size();
+    }
+    taken += frame.bytes.size();
+    Bytes out;
+    sign_in_->on_message(frame.body(), out);
+    if (state_ == ClientState::Closing) return in.size();
+    stream_.write(out);
+    if (signed_in_) break;  // what comes behind is for the time after the greeting
+  }
+  return taken;
+}
+
+void Client::signed_in(const SignIn::Refusal* refusal) {
+  if (refusal != nullptr) {
+    const RejectReason reason =
+        refusal->protocol_error ? RejectReason::ProtocolError : RejectReason::AuthFailed;
+    return reject(reason, refusal->sqlstate, refusal->message);
+  }
+  if (!sign_in_->password().empty()) pool_->set_client_password(sign_in_->password());
+  signed_in_ = true;
+  // This runs inside the SignIn, and SCRAM's last message goes before AuthenticationOk.
+  proxy_.resume_later(*this);
+}
+
+void Client::wait_for_greeting() {
+  if (pool_->welcome_known()) {
+    greet();
+  } else {
+    pool_->want_welcome();
+  }
+}
+
+void Client::greet() {
+  Bytes out;
+  pg::append_authentication_ok(out);
+  append(out, pool_->welcome());
+  if (startup_values_ != nullptr) append(out, *startup_values_);
+  startup_values_.reset();
+  pg::append_backend_key_data(out, id_, secret_);
+  pg::append_ready_for_query(out, 'I');
+  set_state(ClientState::Idle);
+  stream_.write(out);
+  if (stream_.reading_paused()) resume();
+}
+
+void Client::reject(RejectReason reason, std::string_view sqlstate, const std::string& message) {
+  proxy_.client_refused(reason, pool_);
+  log::info("client refused",
+            {{"reason", pool::kRejectReasonNames[static_cast<std::size_t>(reason)]},
+             {"sqlstate", sqlstate},
+             {"error", message}});
+  close_with_error(sqlstate, message);
+}
+
+}  // namespace carpool::proxy

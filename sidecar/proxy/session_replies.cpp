@@ -1,0 +1,152 @@
+// ServerSession, the replies: what came true of the requests, and what did not.
+#include "base/check.h"
+#include "pg/error_response.h"
+#include "proxy/session.h"
+
+namespace carpool::proxy {
+
+using Kind = pg::SessionEffect::Kind;
+
+void ServerSession::apply(const pg::SessionEffect& effect, ClientSession* client) {
+  follower_.apply(effect);
+  if (client != nullptr) {
+    const bool was_pinned = client->pins.any();
+    client->follower.apply(effect);
+    client->pins.apply(effect, reported_);
+    if (!was_pinned && client->pins.any()) {
+      counters_.pins[static_cast<std::size_t>(client->pin_cause())]++;
+    }
+  }
+  switch (effect.kind) {
+    case Kind::Load:
+      tainted_ = true;
+      break;
+    case Kind::SqlDeallocate:
+      forget_by_name(effect.name);
+      break;
+    case Kind::DiscardAll:
+    case Kind::DeallocateAll:
+      statements_.clear();
+      unnamed_ = {};
+      if (client != nullptr) {
+        client->statements.clear();
+        client->unnamed = {};
+        if (effect.kind == Kind::DiscardAll) client->pinned_by_setting = false;
+      }
+      break;
+    default:
+      break;
+  }
+}
+
+void ServerSession::forget_by_name(std::string_view server_name) {
+  if (const pg::StatementRef statement = statements_.find_name(server_name)) {
+    statements_.forget(*statement.get());
+  }
+}
+
+void ServerSession::completed(const pg::ReplyTracker::Entry& entry, ClientSession* client) {
+  Pending* pending = find_pending(entry.tag);
+  if (pending == nullptr || pending->scan == nullptr) return;
+  // A text of several statements is told of one by one.
+  for (const pg::SessionEffect& effect : pending->scan->effects) {
+    if (effect.statement == pending->statements_done) apply(effect, client);
+  }
+  pending->statements_done++;
+}
+
+void ServerSession::failed(const pg::ReplyTracker::Entry& entry, ClientSession* client,
+                           std::string_view sqlstate, std::string_view message) {
+  const Pending* pending = find_pending(entry.tag);
+  const bool stale =
+      sqlstate == pg::sqlstate::kInvalidSqlStatementName ||
+      (sqlstate == pg::sqlstate::kFeatureNotSupported &&
+       message.find("cached plan must not change result type") != std::string_view::npos);
+  if (stale) {
+    // Every server's plan for it is old, or gone: each prepares it again before its next use.
+    const pg::StatementRef statement =
+        (entry.tag & kBindTag) != 0 ? statements_.find_id(entry.tag & ~kBindTag) : unnamed_;
+    if (statement) statement->version++;
+  }
+  if (pending != nullptr && pending->scan != nullptr && client != nullptr) {
+    client->pins.apply_failed(pending->scan->effects);
+  }
+  follower_.on_error();
+  if (client != nullptr) {
+    client->follower.on_error();
+    client->pins.on_error();
+  }
+  // Of a simple query more replies come; the others are over.
+  if (entry.request != pg::Request::Query) skipped(entry, client);
+}
+
+void ServerSession::skipped(const pg::ReplyTracker::Entry& entry, ClientSession* client) {
+  Pending* pending = find_pending(entry.tag);
+  switch (entry.request) {
+    case pg::Request::Parse:
+      if (pending == nullptr) {
+        unnamed_ = {};
+        if (client != nullptr && !entry.ours) client->unnamed = {};
+        break;
+      }
+      statements_.forget(*pending->statement.get());
+      if (client != nullptr && !entry.ours) client->statements.erase(pending->name);
+      break;
+    case pg::Request::Local:
+      // What was answered in the client's name is not so: PostgreSQL skips to the Sync.
+      if (pending == nullptr || client == nullptr || !pending->statement) break;
+      if (pending->closes) {
+        client->statements.set(pending->name, pending->statement);
+      } else {
+        client->statements.erase(pending->name);
+      }
+      break;
+    case pg::Request::Close:
+      // One of ours that was not carried out: the server still has it, under a name that a Parse
+      // may want again.
+      if (entry.ours) tainted_ = true;
+      break;
+    default:
+      break;
+  }
+  drop_pending(entry.tag);
+}
+
+void ServerSession::ended(const pg::ReplyTracker::Entry& entry) {
+  drop_pending(entry.tag);
+}
+
+void ServerSession::ready(char status, ClientSession* client) {
+  follower_.settle(now_);
+  follower_.on_ready(status);
+  if (status == 'I') portals_.clear();
+  if (client == nullptr) return;
+  client->follower.settle(now_);
+  client->follower.on_ready(status);
+  client->pins.on_ready(status);
+}
+
+void ServerSession::parameter(std::string_view name, std::string_view value,
+                              ClientSession* client) {
+  now_.set(name, value);
+  if (tracker_.front_is_ours()) return;  // known once it is done
+  if (follower_.expects(name, value, reported_)) return;
+  follower_.learn(name, value, reported_);
+  if (client != nullptr) client->follower.learn(name, value, reported_);
+}
+
+void ServerSession::own_query_done(std::string_view sql) {
+  const pg::Scan scan = pg::scan(sql);
+  for (const pg::SessionEffect& effect : scan.effects) apply(effect, nullptr);
+}
+
+Bytes ServerSession::local_answer(const pg::ReplyTracker::Entry& entry, bool* ends_query) {
+  Pending* pending = find_pending(entry.tag);
+  CHECK(pending != nullptr);
+  Bytes bytes = std::move(pending->answer);
+  *ends_query = pending->ends_query;
+  drop_pending(entry.tag);
+  return bytes;
+}
+
+}  // namespace carpool::proxy
