@@ -109,9 +109,10 @@ TEST(IntrusiveList, KeepsOrderAndCount) {
 }
 
 TEST(IntrusiveListDeathTest, AnElementInAListMustNotDie) {
+  using List = IntrusiveList<Item, ByName>;
   EXPECT_DEATH(
       {
-        IntrusiveList<Item, ByName> list;
+        List list;
         Item item(1);
         list.push_back(item);
       },

@@ -1,7 +1,7 @@
 #include <gtest/gtest.h>
 
 #include "net/resolver.h"
-#include "tests/net/turns.h"
+#include "turns.h"
 namespace carpool::net {
 namespace {
 TEST(Resolver, SaysThatANameOfImpossibleLengthDoesNotResolve) {

@@ -2,7 +2,7 @@
 // tests/pool/pool_test.cpp.
 #include <gtest/gtest.h>
 
-#include "tests/pool/sim.h"
+#include "sim.h"
 namespace carpool::pool {
 namespace {
 config::Pool settings(std::uint32_t size) {

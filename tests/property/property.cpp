@@ -37,6 +37,7 @@ struct Options {
   int failures_max = 5;
   bool messages = false;
   bool show = false;
+  bool brief = false;
   std::vector<std::string> with, without;
 };
 
@@ -412,6 +413,10 @@ int main(const Options& options) {
     failed++;
     std::cout << "script " << i << " differs at step " << difference->step << " (again: --seed "
               << options.seed << " --first " << i << " --scripts 1)\n";
+    if (options.brief) {
+      std::cout << "      " << difference->what << "\n" << std::flush;
+      continue;
+    }
     bool fresh = true;
     const Script whole = script;
     const Difference at_first = *difference;
@@ -453,6 +458,7 @@ int main(int argc, char** argv) {
   app.add_option("--without", options.without, "Kinds of steps to leave out")
       ->delimiter(',')
       ->check(CLI::IsMember(carpool::property::all_kinds()));
+  app.add_flag("--brief", options.brief, "Only name the differences, without shrinking");
   app.add_flag("--show", options.show, "Print each script before it runs");
   app.add_flag("--messages", options.messages, "Compare the texts of errors too");
   CLI11_PARSE(app, argc, argv);

@@ -241,7 +241,11 @@ class Maker {
 
   void show() {
     const std::string name = pick(settings()).name;
-    if (name == "app.tenant") return run("SELECT current_setting('app.tenant', true)");
+    if (name == "app.tenant") {
+      // A setting that PostgreSQL does not know is NULL until the first SET in a session, and empty
+      // after a RESET: which of both is one of the documented differences.
+      return run("SELECT coalesce(current_setting('app.tenant', true), '')");
+    }
     run("SHOW " + name);
   }
 

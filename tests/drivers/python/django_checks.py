@@ -83,6 +83,13 @@ def raises(state, body):
     raise AssertionError(f"no error where {state} was due")
 
 
+def leave():
+    """Really closes the connection, also one that psycopg's pool would keep."""
+    connection.close()
+    if HOW == "pool":
+        connection.close_pool()
+
+
 def query():
     for n in range(20):
         same(request(sql, "SELECT %s::int * 2", [n]), 2 * n)
@@ -258,7 +265,7 @@ def temp_table():
         sql("INSERT INTO mine VALUES (%s)", [n])
     same(sql("SELECT count(*) FROM mine"), 5)
     sql("DROP TABLE mine")
-    connection.close()
+    leave()
 
 
 def advisory_lock():
@@ -273,6 +280,7 @@ def advisory_lock():
     thread.start(), thread.join()
     same(other, [False])
     same(sql("SELECT pg_advisory_unlock(42)"), True)
+    leave()
 
 
 def listen_notify():
@@ -284,6 +292,7 @@ def listen_notify():
         thread.start(), thread.join()
         same([note.payload for note in raw.notifies(timeout=5, stop_after=1)], [str(n)])
     sql("UNLISTEN *")
+    leave()
     return "through the driver's connection"
 
 
