@@ -191,8 +191,11 @@ class Life(Cluster):
     def test_termination_in_native_and_in_classic_order_fails_no_visit(self):
         for form in ("native", "classic"):
             more = ["carpool.config.drain.minDelay=2s"] if form == "classic" else []
-            pod = self.pod(f"carpool-e2e-end-{form}", f"sidecar={form}",
-                           "carpool.config.drain.timeout=20s", *more)
+            template, config = render(f"sidecar={form}", "carpool.config.drain.timeout=20s", *more)
+            for container in template["spec"]["containers"]:
+                if container["name"] == "example":  # long enough for the load on a busy machine
+                    container["env"].append({"name": "LINGER", "value": "8"})
+            pod = self.pod(f"carpool-e2e-end-{form}", template=template, config=config)
             with self.subTest(form), removed(pod):
                 pod.start().serving()
                 with Load([pod]) as load:

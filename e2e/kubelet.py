@@ -25,7 +25,7 @@ import yaml
 
 E2E = pathlib.Path(__file__).resolve().parent
 WORK = E2E / ".work"
-SECONDS_MAX = 20
+SECONDS_MAX = 40
 ADDRESS = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}"
 os.environ["CONTAINERS_CONF"] = str(WORK / "containers.conf")
 os.environ["CONTAINERS_STORAGE_CONF"] = str(WORK / "storage.conf")
