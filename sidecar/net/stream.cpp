@@ -169,6 +169,10 @@ std::string Stream::peer() const {
   return describe(address);
 }
 
+void Stream::shutdown_write() {
+  if (open_) ::shutdown(fd_, SHUT_WR);
+}
+
 void Stream::close() {
   if (!open_) return;
   open_ = false;

@@ -72,6 +72,8 @@ class Stream {
   bool reading_paused() const { return paused_; }
 
   void close();
+  // The peer sees the end of what was written; its own words still arrive.
+  void shutdown_write();
   // Who is at the other end, for people: "127.0.0.1:5000", or "unix".
   std::string peer() const;
 

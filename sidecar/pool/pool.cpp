@@ -117,9 +117,16 @@ void Pool::closing(Slot& slot, Micros now) {
   set_state(slot, SlotState::Closing, now);
 }
 
+void Pool::lingers(Slot& slot) {
+  CHECK(slot.state_ == SlotState::Closing && !slot.lingers_);
+  slot.lingers_ = true;
+  ++lingering_;
+}
+
 void Pool::removed(Slot& slot) {
   CHECK(slot.state_ == SlotState::Closing);
   list(SlotState::Closing).remove(slot);
+  if (slot.lingers_) --lingering_;
 }
 
 std::uint32_t Pool::open() const {
@@ -228,7 +235,8 @@ void Pool::plan_opens(Micros now) {
   if (paused_ || now < retry_us_) return;
   const std::uint32_t idle = count(SlotState::Idle);
   std::uint32_t connecting = count(SlotState::Connecting);
-  std::uint32_t total = open();
+  const std::uint32_t ready = open() - connecting;
+  std::uint32_t total = held();  // a backend counts until it is gone
   // After a failure one attempt at a time finds out whether PostgreSQL is back.
   const std::uint32_t concurrency = failures_ > 0 ? 1 : std::max(1u, settings_.connect_concurrency);
 
@@ -236,7 +244,6 @@ void Pool::plan_opens(Micros now) {
   // lent or not, and wanted_ is somebody who signs in.
   std::uint32_t need = waiters_.size() - std::min(waiters_.size(), idle);
   const std::uint32_t floor = std::max(draining_ ? 0 : settings_.min_idle, wanted_);
-  const std::uint32_t ready = total - connecting;
   if (ready < floor) need = std::max(need, floor - ready);
 
   std::uint32_t limit = settings_.size;

@@ -3,8 +3,8 @@
 //
 // Servers idle last in, first out, so that a surplus ages out; waiters are served first in, first
 // out. Invariants:
-//   servers that are not Closing <= size + overflow, unless the pool was shrunk a moment ago
-//   a server beyond `size` is lent only to a client that has waited `overflowAfter`, and closed
+//   servers, those that linger included, <= size + overflow, unless the pool was shrunk a moment
+//   ago a server beyond `size` is lent only to a client that has waited `overflowAfter`, and closed
 //     when none has
 //   nobody waits while a server is idle, unless the pool is paused
 //
@@ -74,6 +74,8 @@ class Pool {
   void set_canceling(Slot& slot, Micros now);
   // The server is lost or to be closed: not counted any more.
   void closing(Slot& slot, Micros now);
+  // The backend of one that is being closed is waited for: it counts until it is removed().
+  void lingers(Slot& slot);
   // It is gone; the slot may be destroyed.
   void removed(Slot& slot);
 
@@ -95,6 +97,8 @@ class Pool {
   std::uint32_t count(SlotState state) const { return list(state).size(); }
   // Servers that hold, or will hold, a connection: all but Closing.
   std::uint32_t open() const;
+  // And with those that are being closed and whose backends may still be there.
+  std::uint32_t held() const { return open() + lingering_; }
   std::uint32_t waiting() const { return waiters_.size(); }
   Micros oldest_wait_us(Micros now) const;
   // Whether the last attempt to open a server failed.
@@ -135,6 +139,7 @@ class Pool {
   IntrusiveList<Waiter, WaitersInQueue> waiters_;
   std::vector<Action> actions_;
   std::uint32_t wanted_ = 0;
+  std::uint32_t lingering_ = 0;
   std::uint32_t generation_ = 0;
   std::uint32_t failures_ = 0;  // in a row
   Micros retry_us_ = 0;         // no attempt to open before this

@@ -37,6 +37,7 @@ class Slot : public ListHook<SlotsByState> {
  private:
   friend class Pool;
   SlotState state_ = SlotState::Connecting;
+  bool lingers_ = false;
   std::uint32_t generation_ = 0;  // Pool::generation_ when it was opened
   Micros since_us_ = 0;
   Micros opened_us_ = 0;

@@ -9,6 +9,7 @@
 #include "base/check.h"
 #include "pg/error_response.h"
 #include "pg/messages.h"
+#include "pg/query_text.h"
 #include "proxy/log.h"
 #include "proxy/proxy.h"
 #include "proxy/server.h"
@@ -406,7 +407,16 @@ pool::ClientSnapshot Client::snapshot(Micros now) const {
     snapshot.pinned_by = pool::kPinCauseNames[static_cast<std::size_t>(session_->pin_cause())];
     snapshot.pinned_us = session_->pinned_us == 0 ? 0 : now - session_->pinned_us;
   }
-  if (server_ != nullptr) snapshot.query = server_->query_text();
+  if (server_ != nullptr) {
+    const config::QueryText text = proxy_.config().log.query_text;
+    snapshot.query = text == config::QueryText::Off    ? ""
+                     : text == config::QueryText::Full ? pg::one_line(server_->query_text())
+                                                       : pg::masked(server_->query_text());
+    if (server_->tracker().idle() && server_->in_transaction()) {
+      snapshot.state = "idle_in_transaction";
+      snapshot.in_state_us = now - server_->ready_us();
+    }
+  }
   return snapshot;
 }
 

@@ -302,7 +302,11 @@ void Proxy::close() {
     pool->pool().set_paused(true);
     pool->pool().for_each_slot([](pool::Slot& slot) {
       Server& server = static_cast<Server&>(slot);
-      if (!server.closing()) server.close("Carpool is shutting down");
+      if (!server.closing()) {
+        server.close("Carpool is shutting down");
+      } else if (server.stream().is_open()) {
+        server.disconnect();
+      }
     });
   }
 }

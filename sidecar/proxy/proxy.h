@@ -92,6 +92,7 @@ class Proxy {
   void resume_later(Client& client) { resume_later_.push_back(&client); }
   void client_refused(pool::RejectReason reason, LivePool* pool);
   bool too_many_clients() const { return clients_.size() > config_.listen.clients_max; }
+  bool closed() const { return closed_; }
   bool draining() const { return draining_; }
   bool ending_clients() const { return ending_clients_; }
   void cancel_request(std::uint32_t pid, std::uint32_t secret);

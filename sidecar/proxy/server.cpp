@@ -181,6 +181,7 @@ bool Server::send(ByteSpan bytes) {
 }
 
 void Server::on_drained() {
+  if (closing()) return;
   if (client_ != nullptr && client_->stream().reading_paused()) client_->resume();
 }
 
@@ -197,7 +198,11 @@ void Server::on_readable() {
       again = false;
       break;
     }
-    if (n == net::Stream::kEnd) return close("PostgreSQL closed the connection");
+    if (n == net::Stream::kEnd) {
+      gone_ = true;
+      return closing() ? disconnect() : close("PostgreSQL closed the connection");
+    }
+    if (closing()) continue;  // nobody wants it any more
     if (before > 0) {
       std::memcpy(shared.data(), pending_.bytes().data(), before);
       pending_.clear();
@@ -456,6 +461,7 @@ void Server::cancel(const char* why) {
   canceled_by_ = why;
   cancel_asked_ = true;
   cancels_in_flight_++;
+  canceled_us_ = pool_.proxy().loop().now_us();
   pool_.proxy().run_cancel(*this);
 }
 
@@ -496,7 +502,15 @@ void Server::check_timeouts(Micros now) {
       break;
     case SlotState::Resetting:
     case SlotState::Canceling:
-      if (now - in_state_since_us() >= kCleanupMax_us) close("it could not be cleaned in time");
+      if (now - in_state_since_us() >= kCleanupMax_us) {
+        close("it could not be cleaned in time");
+      } else if (!tracker_.idle() && !polite_ && cancels_in_flight_ == 0 &&
+                 now - canceled_us_ >= kCancelAgain_us) {
+        cancel(nullptr);
+      }
+      break;
+    case SlotState::Closing:
+      if (stream_.is_open() && now - in_state_since_us() >= kLingerMax_us) disconnect();
       break;
     default:
       break;
@@ -528,13 +542,24 @@ void Server::finish_closing(const std::string& why) {
     }
     CHECK(client_ == nullptr);  // by abandoned()
   }
-  if (stream_.is_open()) {
-    stream_.close();
-    connector_.finish();
-  } else {
+  if (!stream_.is_open()) {
     connector_.finish();
     pool_.proxy().bury(*this);
+  } else if (gone_ || pool_.proxy().closed()) {
+    disconnect();
+  } else {
+    pool_.pool().lingers(*this);
+    Bytes out;
+    pg::append_empty(out, 'X');
+    stream_.write(out);
+    stream_.shutdown_write();
+    if (stream_.reading_paused()) stream_.resume_reading();
   }
+}
+
+void Server::disconnect() {
+  stream_.close();
+  connector_.finish();
 }
 
 void Server::on_closed() {

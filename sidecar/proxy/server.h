@@ -27,6 +27,11 @@ class Server final : public pool::Slot, public net::StreamListener {
  public:
   // A server that cannot be cleaned in this time is closed.
   static constexpr Micros kCleanupMax_us = 30 * kMicrosPerSecond;
+  // A backend that has been told to go is waited for this long, so that it is not replaced while it
+  // still counts in max_connections.
+  static constexpr Micros kLingerMax_us = 5 * kMicrosPerSecond;
+  // A cancel may come before the query that it is meant for: it is repeated at this interval.
+  static constexpr Micros kCancelAgain_us = 500 * kMicrosPerMilli;
   // How much of the last statement is remembered for the slow-query log.
   static constexpr std::size_t kQueryPrefixMax = 512;
 
@@ -64,12 +69,16 @@ class Server final : public pool::Slot, public net::StreamListener {
   void close(const std::string& why);
   // The same, for one that its pool has already put among the Closing.
   void finish_closing(const std::string& why);
+  // Lets go of the socket: the backend is gone, or not waited for.
+  void disconnect();
   bool closing() const { return slot_state() == pool::SlotState::Closing; }
 
   // Timeouts, looked at once a tick.
   void check_timeouts(Micros now);
   bool in_transaction() const { return tracker_.status() != 'I'; }
 
+  // When PostgreSQL was last ready for a query.
+  Micros ready_us() const { return ready_us_; }
   // The start of the last statement.
   std::string_view query_text() const { return {query_.data(), query_size_}; }
   pool::ServerSnapshot snapshot(Micros now) const;
@@ -124,6 +133,8 @@ class Server final : public pool::Slot, public net::StreamListener {
   std::uint16_t query_size_ = 0;
 
   std::uint32_t cancels_in_flight_ = 0;
+  Micros canceled_us_ = 0;             // when the last one was sent
+  bool gone_ = false;                  // PostgreSQL has closed the connection
   bool cancel_asked_ = false;          // for the query at hand
   const char* canceled_by_ = nullptr;  // the setting whose timeout canceled the query
   bool cleaning_ = false;              // the lease is over, and it is not clean yet

@@ -125,7 +125,7 @@ TEST(Observe, DetailedStatusNamesTheBackendBehindEachServer) {
   EXPECT_EQ(status["serverList"][0]["backendPid"], pid);
   EXPECT_EQ(status["serverList"][0]["state"], "leased");
   ASSERT_EQ(status["clientList"].size(), 1U);
-  EXPECT_EQ(status["clientList"][0]["state"], "attached");
+  EXPECT_EQ(status["clientList"][0]["state"], "idle_in_transaction");
   EXPECT_EQ(status["serverList"][0]["clientId"], status["clientList"][0]["id"]);
 }
 
