@@ -373,7 +373,7 @@ TEST_F(Protocol, ARowOfFiftyMegabytesArrivesWholeAndIsNotHeld) {
 TEST_F(Protocol, AClientThatNeverReadsCostsNoMemoryAndHoldsNobodyUp) {
   Wire lazy = client();
   const std::size_t before = resident_bytes(carpool.pid());
-  lazy.send(query_message("select repeat('x', 1000) from generate_series(1, 500000)"));
+  lazy.send(query_message("select repeat('x', 1000), generate_series(1, 500000)"));
   ASSERT_EVENTUALLY(postgres().backends_where("wait_event = 'ClientWrite'") == 1);
   EXPECT_TRUE(
       throughout([&] { return resident_bytes(carpool.pid()) < before + 32 * kMiB; }, 500ms));
@@ -438,7 +438,7 @@ TEST_F(Protocol, AClientMayVanishInAnyState) {
          return work;
        }(),
        true},
-      {"a large result", query_message("select repeat('x', 1000) from generate_series(1, 1000000)"),
+      {"a large result", query_message("select repeat('x', 1000), generate_series(1, 1000000)"),
        true},
       {"copy in",
        query_message("begin; create temp table t (n int) on commit drop; "

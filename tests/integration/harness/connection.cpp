@@ -40,7 +40,7 @@ bool is_copy(ExecStatusType status) {
 }  // namespace
 
 Connection::Connection(const std::string& conninfo)
-    : conn_(PQconnectdb((conninfo + " connect_timeout=20").c_str())) {
+    : conn_(PQconnectdb((conninfo + " connect_timeout=40").c_str())) {
   PQsetNoticeReceiver(conn_, ignore_notice, nullptr);
 }
 

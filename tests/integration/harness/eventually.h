@@ -12,7 +12,7 @@ using Clock = std::chrono::steady_clock;
 using Millis = std::chrono::milliseconds;
 using namespace std::chrono_literals;
 
-inline constexpr Millis kDeadline = 20s;
+inline constexpr Millis kDeadline = 40s;
 
 // True as soon as `condition()` is; false when it was not within `deadline`.
 template <typename Condition>
