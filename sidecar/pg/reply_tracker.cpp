@@ -14,6 +14,23 @@ bool ReplyTracker::sent(Request request, bool ours, std::uint32_t tag) {
     copy_in_ = false;
     if (idle()) return false;  // the COPY has failed meanwhile: the server drops it
   }
+  switch (request) {
+    case Request::Parse:
+    case Request::Bind:
+    case Request::Describe:
+    case Request::Close:
+    case Request::Execute:
+      batch_open_ = true;
+      break;
+    case Request::Query:
+    case Request::FunctionCall:
+    case Request::Sync:
+      batch_open_ = false;
+      break;
+    case Request::CopyEnd:
+    case Request::Local:
+      break;
+  }
   entries_.push_back({request, ours, tag});
   return true;
 }
@@ -65,6 +82,7 @@ void ReplyTracker::drop_ignored_syncs() {
   if (i < entries_.size()) copy_in_ = false;  // the client has already ended it
   for (; i < entries_.size(); ++i) entries_[keep++] = entries_[i];
   entries_.resize(keep);
+  if (entries_[head_].request == Request::Execute) batch_open_ = !ends_with_ready();
 }
 
 }  // namespace carpool::pg

@@ -68,8 +68,9 @@ class ReplyTracker {
   char status() const { return status_; }
   // Whether the server is taking COPY data from the client.
   bool copy_in() const { return copy_in_; }
-  // Whether requests were sent that no Sync has closed: the server will not say ReadyForQuery.
-  bool needs_sync() const { return !idle() && !ends_with_ready(); }
+  // Whether requests were sent that no Sync has closed: the server will not say ReadyForQuery, even
+  // where all of them are answered, and stays in a transaction.
+  bool needs_sync() const { return batch_open_; }
   // Whether the server is skipping messages until a Sync that was not sent yet. It is idle() then,
   // but no ReadyForQuery was said.
   bool skipping() const { return skipping_; }
@@ -91,6 +92,7 @@ class ReplyTracker {
   std::uint32_t head_ = 0;
   char status_ = 'I';
   bool copy_in_ = false;
+  bool batch_open_ = false;
   bool skipping_ = false;
 };
 

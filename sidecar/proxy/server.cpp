@@ -78,6 +78,7 @@ void Server::replay() {
     tracker_.sent(pg::Request::Query, true);
   }
   replays_ = static_cast<std::uint32_t>(texts.size());
+  session_.own_query_sent();
   send(out);
 }
 
@@ -110,7 +111,8 @@ void Server::abandoned(bool inside_message, bool polite) {
 void Server::clean() {
   if (closing()) return;
   const Micros now = pool_.proxy().loop().now_us();
-  if (!tracker_.idle() || tracker_.skipping()) {
+  const bool busy = !tracker_.idle();
+  if (busy || tracker_.skipping() || tracker_.needs_sync()) {
     if (slot_state() == SlotState::Leased) pool_.pool().set_canceling(*this, now);
     Bytes out;
     if (tracker_.copy_in()) {
@@ -122,7 +124,7 @@ void Server::clean() {
       tracker_.sent(pg::Request::Sync, true);
     }
     if (!out.empty() && !send(out)) return;
-    if (!polite_ && !cancel_asked_) cancel(nullptr);
+    if (busy && !polite_ && !cancel_asked_) cancel(nullptr);
     return;  // ReadyForQuery comes back here
   }
   if (cancels_in_flight_ > 0) {
@@ -152,6 +154,7 @@ void Server::run_own(std::string_view sql) {
   pg::append_query(out, sql);
   tracker_.sent(pg::Request::Query, true);
   own_query_ = sql;
+  session_.own_query_sent();
   send(out);
 }
 
@@ -340,6 +343,7 @@ void Server::answer_locals() {
 
 void Server::end_lease_if_over() {
   if (client_ == nullptr || !tracker_.idle() || tracker_.skipping() || in_transaction()) return;
+  if (tracker_.needs_sync()) return;
   if (client_->must_keep_server() || client_->inside_message()) return;
   if (pool_.settings().pool.mode == config::PoolMode::Session) return;
   end_lease();

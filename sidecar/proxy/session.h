@@ -77,6 +77,8 @@ class ServerSession {
   // What makes this server's session the client's: texts, each a simple query of our own. Empty
   // when it is already.
   std::vector<std::string> replay_for(const ClientSession& client) const;
+  // A simple query of our own has been sent: it ends the unnamed statement, as a client's does.
+  void own_query_sent() { unnamed_ = {}; }
   void replayed(const ClientSession& client) { follower_.replayed(client.follower.committed()); }
 
   // ---- replies; `client` is null once it has gone
