@@ -87,7 +87,7 @@ void History::add(const pool::Snapshot& snapshot, Micros now_us) {
     sample.query_p99 = static_cast<float>(percentile_seconds(recent.query, 0.99));
     sample.wait_p99 = static_cast<float>(percentile_seconds(recent.wait, 0.99));
     track->samples.push_back(sample);
-    track->marks.push_back(std::move(mark));
+    track->marks.push_back(mark);
     track->seen = next_;
     if (track->marks.size() > kMarks_max) track->marks.pop_front();
     if (track->samples.size() > kSamples_max) {

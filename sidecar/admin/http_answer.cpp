@@ -82,9 +82,8 @@ class HttpAnswer::Dialect final : public httplib::Server {
           handler(request, out);
           return HandlerResponse::Handled;
         });
-    set_exception_handler([](const httplib::Request&, httplib::Response& out, std::exception_ptr) {
-      set_error(out, 500, describe(500));
-    });
+    set_exception_handler([](const httplib::Request&, httplib::Response& out,
+                             const std::exception_ptr&) { set_error(out, 500, describe(500)); });
     set_error_handler([](const httplib::Request&, httplib::Response& out) {
       if (out.body.empty()) set_error(out, out.status, describe(out.status));
     });

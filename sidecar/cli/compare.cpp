@@ -21,7 +21,10 @@ void flatten(const Json& json, const std::string& path, Flat& into) {
   if (json.is_object()) {
     for (const auto& [name, value] : json.items()) {
       if (!path.empty() && path.back() == ']' && name == "name") continue;  // it is in the path
-      flatten(value, path.empty() ? name : path + "." + name, into);
+      std::string inner = path;
+      if (!inner.empty()) inner += '.';
+      inner += name;
+      flatten(value, inner, into);
     }
   } else if (json.is_array() && !json.empty() && json[0].is_object()) {
     for (const Json& entry : json)

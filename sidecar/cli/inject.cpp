@@ -137,9 +137,9 @@ class Filter {
                              ": a classic sidecar keeps a Job from completing until something "
                              "posts to 127.0.0.1:9931/quitquitquit");
     }
-    const std::optional<std::string> text = options_.remove
-                                                ? remove_sidecar_text(document.text, before)
-                                                : add_sidecar_text(document.text, before, sidecar_);
+    std::optional<std::string> text = options_.remove
+                                          ? remove_sidecar_text(document.text, before)
+                                          : add_sidecar_text(document.text, before, sidecar_);
     if (text && parses_to(*text, after)) return text;
     // A `---` that shares its line with content is part of the text.
     const std::string emitted = (document.text.starts_with("---") ? "---\n" : "") + emit(after);

@@ -31,7 +31,7 @@ class Editor {
     if (!lines_.empty() && !lines_.back().ends_with('\n')) lines_.back() += '\n';
   }
 
-  void add(YAML::Node pod, const Sidecar& sidecar) {
+  void add(const YAML::Node& pod, const Sidecar& sidecar) {
     const YAML::Node spec = block_map(child(pod, "spec"));
     if (sidecar.classic) {
       const YAML::Node containers = child(spec, "containers");
@@ -50,7 +50,7 @@ class Editor {
     put_metadata(pod, "labels", kInjectLabel, sidecar.config_map, true);
   }
 
-  void remove(YAML::Node pod, const std::vector<std::string>& volumes) {
+  void remove(const YAML::Node& pod, const std::vector<std::string>& volumes) {
     const YAML::Node spec = block_map(child(pod, "spec"));
     take(spec, "initContainers", kSidecarName);
     take(spec, "containers", kSidecarName);
@@ -92,14 +92,14 @@ class Editor {
     return map.IsMap() && map[key] && !map[key].IsNull();
   }
 
-  static YAML::Node block_map(YAML::Node node) {
+  static YAML::Node block_map(const YAML::Node& node) {
     if (!node.IsMap() || node.Style() == YAML::EmitterStyle::Flow || node.size() == 0) {
       throw CannotEdit();
     }
     return node;
   }
 
-  static YAML::Node block_list(YAML::Node node) {
+  static YAML::Node block_list(const YAML::Node& node) {
     if (!node.IsSequence() || node.Style() == YAML::EmitterStyle::Flow || node.size() == 0) {
       throw CannotEdit();
     }

@@ -18,6 +18,7 @@ const Database* find_entry(const std::vector<Database>& databases, const std::st
 
 std::string names_of(const std::vector<Database>& databases) {
   std::vector<std::string> names;
+  names.reserve(databases.size());
   for (const Database& database : databases) names.push_back(database.name);
   return enumerate(names, "then");
 }
