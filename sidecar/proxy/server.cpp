@@ -301,7 +301,8 @@ bool Server::on_reply(char type, char status) {
   const auto verdict = tracker_.reply(type, status, [this](const pg::ReplyTracker::Entry& entry) {
     session_.skipped(entry, client_session());
   });
-  if (type == 'C' || type == 'I') {
+  if (type == 'C' || type == 'I' || type == 's') {
+    // Also where a row limit suspended it: what it does to the session it has done.
     if (verdict.entry.tag != 0) session_.completed(verdict.entry, client_session());
   } else if (type == 'Z') {
     session_.ready(status, client_session());
