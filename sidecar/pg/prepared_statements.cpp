@@ -14,16 +14,19 @@ StatementTable::~StatementTable() {
   CHECK(statements_.empty());
 }
 
-StatementRef StatementTable::intern(ByteSpan body) {
+StatementRef StatementTable::intern(ByteSpan body, std::string_view reading) {
   const std::string_view text = as_text(body);
-  const Key key{std::hash<std::string_view>{}(text), text};
+  std::size_t hash = std::hash<std::string_view>{}(text);
+  if (!reading.empty()) hash = hash * 31 + std::hash<std::string_view>{}(reading);
+  const Key key{hash, text, reading};
   if (const auto found = statements_.find(key); found != statements_.end()) {
     return StatementRef(*found);
   }
-  if (bytes_ + text.size() > kBytesMax) return {};
+  if (bytes_ + text.size() + reading.size() > kBytesMax) return {};
   auto* statement = new Statement;
   statement->id = ++ids_;
   statement->body = text;
+  statement->reading = reading;
   statement->server_name = "carpool_" + std::to_string(statement->id);
   statement->hash = key.hash;
   statement->table = this;
@@ -32,12 +35,12 @@ StatementRef StatementTable::intern(ByteSpan body) {
     statement->scan = std::make_shared<const Scan>(std::move(scan));
   }
   statements_.insert(statement);
-  bytes_ += text.size();
+  bytes_ += text.size() + reading.size();
   return StatementRef(statement);
 }
 
 void StatementTable::forget(Statement* statement) {
-  bytes_ -= statement->body.size();
+  bytes_ -= statement->body.size() + statement->reading.size();
   statements_.erase(statement);
   delete statement;
 }

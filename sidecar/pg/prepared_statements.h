@@ -3,10 +3,11 @@
 //
 //   client: "my_stmt" -> Statement 12  <-  server: has 12, under the name "carpool_12"
 //
-// A Statement is the body of a Parse behind its name: the text and the parameter types. Equal ones
-// are one entry, shared by all clients of the pool and counted by reference; an entry dies with its
-// last reference. Everything belongs to the loop thread. Lifetime: a StatementTable must outlive
-// every StatementRef that it gave.
+// A Statement is the body of a Parse behind its name, the text and the parameter types, and the
+// settings that it was read under (a search_path, a DateStyle), since PostgreSQL keeps names and
+// constants as they were read. Equal ones are one entry, shared by all clients of the pool and
+// counted by reference; an entry dies with its last reference. Everything belongs to the loop
+// thread. Lifetime: a StatementTable must outlive every StatementRef that it gave.
 //
 // Source: PostgreSQL manual, "Extended Query" of the protocol chapter.
 #pragma once
@@ -32,6 +33,7 @@ struct Statement {
   // it anew.
   std::uint32_t version = 0;
   std::string body;         // text, zero, number of types, types
+  std::string reading;      // SessionState::reading() of its client
   std::string server_name;  // under which every server knows it
   // What it does to the session that executes it; null: nothing.
   std::shared_ptr<const Scan> scan;
@@ -85,8 +87,9 @@ class StatementTable {
   StatementTable(const StatementTable&) = delete;
   StatementTable& operator=(const StatementTable&) = delete;
 
-  // The entry for the body of a Parse behind its name. None when kBytesMax is reached.
-  StatementRef intern(ByteSpan body);
+  // The entry for the body of a Parse behind its name, read under these settings
+  // (SessionState::reading()). None when kBytesMax is reached.
+  StatementRef intern(ByteSpan body, std::string_view reading = {});
 
   std::size_t size() const { return statements_.size(); }
   std::size_t bytes() const { return bytes_; }
@@ -96,6 +99,7 @@ class StatementTable {
   struct Key {
     std::size_t hash;
     std::string_view body;
+    std::string_view reading;
   };
   struct Hash {
     using is_transparent = void;
@@ -105,8 +109,10 @@ class StatementTable {
   struct Equal {
     using is_transparent = void;
     bool operator()(const Statement* a, const Statement* b) const { return a == b; }
-    bool operator()(const Key& a, const Statement* b) const { return a.body == b->body; }
-    bool operator()(const Statement* a, const Key& b) const { return a->body == b.body; }
+    bool operator()(const Key& a, const Statement* b) const {
+      return a.body == b->body && a.reading == b->reading;
+    }
+    bool operator()(const Statement* a, const Key& b) const { return (*this)(b, a); }
   };
   void forget(Statement* statement);
 

@@ -32,6 +32,7 @@ bool ReplyTracker::sent(Request request, bool ours, std::uint32_t tag) {
       break;
   }
   entries_.push_back({request, ours, tag});
+  if (ends_batch(request)) ++readies_;
   return true;
 }
 
@@ -39,8 +40,7 @@ bool ReplyTracker::ends_with_ready() const {
   for (std::size_t i = entries_.size(); i > head_; --i) {
     const Request request = entries_[i - 1].request;
     if (request == Request::CopyEnd || request == Request::Local) continue;
-    return request == Request::Query || request == Request::FunctionCall ||
-           request == Request::Sync;
+    return ends_batch(request);
   }
   return true;
 }
@@ -48,6 +48,7 @@ bool ReplyTracker::ends_with_ready() const {
 ReplyTracker::Entry ReplyTracker::pop() {
   CHECK(!idle());
   const Entry entry = entries_[head_++];
+  if (ends_batch(entry.request)) --readies_;
   if (idle()) {
     entries_.clear();
     head_ = 0;
@@ -77,7 +78,11 @@ void ReplyTracker::drop_ignored_syncs() {
   std::size_t keep = head_ + 1;
   std::size_t i = keep;
   for (; i < entries_.size() && entries_[i].request != Request::CopyEnd; ++i) {
-    if (entries_[i].request != Request::Sync) entries_[keep++] = entries_[i];
+    if (entries_[i].request == Request::Sync) {
+      --readies_;
+    } else {
+      entries_[keep++] = entries_[i];
+    }
   }
   if (i < entries_.size()) copy_in_ = false;  // the client has already ended it
   for (; i < entries_.size(); ++i) entries_[keep++] = entries_[i];

@@ -71,6 +71,9 @@ class ReplyTracker {
   // Whether requests were sent that no Sync has closed: the server will not say ReadyForQuery, even
   // where all of them are answered, and stays in a transaction.
   bool needs_sync() const { return batch_open_; }
+  // Whether a ReadyForQuery is owed: a request sent now belongs to a later batch than one that is
+  // still under way.
+  bool owes_ready() const { return readies_ > 0; }
   // Whether the server is skipping messages until a Sync that was not sent yet. It is idle() then,
   // but no ReadyForQuery was said.
   bool skipping() const { return skipping_; }
@@ -82,6 +85,10 @@ class ReplyTracker {
   Entry pop_local() { return pop(); }
 
  private:
+  static bool ends_batch(Request request) {
+    return request == Request::Query || request == Request::Sync ||
+           request == Request::FunctionCall;
+  }
   bool ends_with_ready() const;
   Entry pop();
   void pop_copy_ends();
@@ -90,6 +97,7 @@ class ReplyTracker {
 
   std::vector<Entry> entries_;  // [head_, end) is the queue; kept for its memory
   std::uint32_t head_ = 0;
+  std::uint32_t readies_ = 0;  // entries that end with a ReadyForQuery
   char status_ = 'I';
   bool copy_in_ = false;
   bool batch_open_ = false;
@@ -119,10 +127,7 @@ ReplyTracker::Verdict ReplyTracker::reply(char type, char status, Skipped&& skip
       // A Query's or a Sync's; anything before it in the queue was skipped by the server.
       while (!idle()) {
         verdict.entry = pop();
-        if (verdict.entry.request == Request::Query || verdict.entry.request == Request::Sync ||
-            verdict.entry.request == Request::FunctionCall) {
-          break;
-        }
+        if (ends_batch(verdict.entry.request)) break;
         if (verdict.entry.request != Request::CopyEnd) skipped(verdict.entry);
       }
       verdict.forward = !verdict.entry.ours;

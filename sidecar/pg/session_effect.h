@@ -52,8 +52,14 @@ struct SessionEffect {
   Kind kind;
   std::uint32_t statement = 0;  // which statement of the text, from 0; empty ones do not count
   std::string name;
-  std::string sql;                    // Set only
-  std::uint32_t value_parameter = 0;  // SetUnknown: set_config's value is $n of the Bind; 0: no
+  std::string sql;  // Set only
+  // SetUnknown, where all that set_config is given stands in the text or in the Bind: which of the
+  // Bind's parameters, from 1, are its name, value and is_local; 0: that stands here, in `name`,
+  // `sql` and `is_local`. See with_values().
+  std::uint32_t name_parameter = 0;
+  std::uint32_t value_parameter = 0;
+  std::uint32_t local_parameter = 0;
+  bool is_local = false;
   bool and_chain = false;             // Commit, Rollback
 
   bool operator==(const SessionEffect&) const = default;

@@ -198,8 +198,8 @@ void SessionFollower::settle(const ReportedValues& now) {
 }
 
 void SessionFollower::replayed(const StatePtr& state) {
-  committed_ = state;
   current_ = state;
+  if (!in_block_) committed_ = state;
 }
 
 }  // namespace carpool::pg

@@ -53,7 +53,8 @@ class SessionFollower {
   // not its text.
   void settle(const ReportedValues& now);
 
-  // For a server, after it ran a replay() without an error.
+  // For a server, after it ran a replay() without an error; inside a transaction it is a part of
+  // that.
   void replayed(const StatePtr& state);
 
   const StatePtr& current() const { return current_; }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <functional>
+#include <iterator>
 
 #include "base/check.h"
 #include "pg/session_effect.h"
@@ -103,18 +104,23 @@ std::vector<std::string> split_options(std::string_view text) {
   }
 }
 
+void add_setting(std::string name, std::string_view value, StartupSettings& out) {
+  std::string sql = set_sql(name, value);
+  out.values.emplace_back(name, value);
+  out.parameters.push_back({std::move(name), std::move(sql)});
+}
+
 // Adds one "name=value"; false where it is none.
-bool add_option(std::string_view option, std::vector<Parameter>& out) {
+bool add_option(std::string_view option, StartupSettings& out) {
   const std::size_t equals = option.find('=');
   if (equals == 0 || equals == std::string_view::npos) return false;
   std::string name = to_lower(option.substr(0, equals));
   std::replace(name.begin(), name.end(), '-', '_');
-  std::string sql = set_sql(name, option.substr(equals + 1));
-  out.push_back({std::move(name), std::move(sql)});
+  add_setting(std::move(name), option.substr(equals + 1), out);
   return true;
 }
 
-bool add_options(std::string_view text, std::vector<Parameter>& out) {
+bool add_options(std::string_view text, StartupSettings& out) {
   const std::vector<std::string> words = split_options(text);
   bool all = true;
   for (std::size_t i = 0; i < words.size(); ++i) {
@@ -131,6 +137,29 @@ bool add_options(std::string_view text, std::vector<Parameter>& out) {
 }
 
 }  // namespace
+
+SessionState::SessionState(std::vector<Parameter> parameters) : parameters_(std::move(parameters)) {
+  // What names mean, and what the constants in a text are read as.
+  constexpr std::string_view kReading[] = {"array_nulls",
+                                           "backslash_quote",
+                                           "client_encoding",
+                                           "datestyle",
+                                           "default_text_search_config",
+                                           "intervalstyle",
+                                           "lc_monetary",
+                                           "role",
+                                           "search_path",
+                                           "session_authorization",
+                                           "standard_conforming_strings",
+                                           "timezone",
+                                           "transform_null_equals",
+                                           "xmloption"};
+  for (const Parameter& parameter : parameters_) {
+    if (!std::binary_search(std::begin(kReading), std::end(kReading), parameter.name)) continue;
+    reading_ += parameter.sql;
+    reading_ += ';';
+  }
+}
 
 const std::string* SessionState::find(std::string_view name) const {
   const auto at = std::lower_bound(
@@ -232,15 +261,13 @@ std::vector<std::string> replay(const StatePtr& server_has, const StatePtr& clie
 StartupSettings startup_settings(
     std::string_view options, const std::vector<std::pair<std::string, std::string>>& parameters) {
   StartupSettings settings;
-  settings.replayable = add_options(options, settings.parameters);
+  settings.replayable = add_options(options, settings);
   for (const auto& [name, value] : parameters) {
     if (name == "user" || name == "database" || name == "replication" || name == "options" ||
         name.starts_with("_pq_.")) {
       continue;
     }
-    std::string lower = to_lower(name);
-    std::string sql = set_sql(lower, value);
-    settings.parameters.push_back({std::move(lower), std::move(sql)});
+    add_setting(to_lower(name), value, settings);
   }
   return settings;
 }

@@ -48,11 +48,15 @@ class SessionState {
  public:
   const std::vector<Parameter>& parameters() const { return parameters_; }
   const std::string* find(std::string_view name) const;  // its statement, or null
+  // Those of the parameters that decide what a statement's text means when it is parsed, as one
+  // text; empty where there are none.
+  const std::string& reading() const { return reading_; }
 
  private:
   friend class StateTable;
-  explicit SessionState(std::vector<Parameter> parameters) : parameters_(std::move(parameters)) {}
+  explicit SessionState(std::vector<Parameter> parameters);
   std::vector<Parameter> parameters_;
+  std::string reading_;
 };
 
 // Null: the session has set nothing.
@@ -90,6 +94,8 @@ std::vector<std::string> replay(const StatePtr& server_has, const StatePtr& clie
 // What a startup packet sets.
 struct StartupSettings {
   std::vector<Parameter> parameters;
+  // The same as they were given: names in lower case, and values.
+  std::vector<std::pair<std::string, std::string>> values;
   // `options` holds a switch that is no setting and cannot be replayed: such a client needs a
   // server that was opened with the same options.
   bool replayable = true;

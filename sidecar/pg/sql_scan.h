@@ -19,6 +19,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/bytes.h"
 #include "pg/session_effect.h"
 
 namespace carpool::pg {
@@ -41,5 +42,12 @@ inline constexpr std::size_t kScanEffectsMax = 256;
 inline constexpr std::size_t kSetSqlBytesMax = 8 * 1024;
 
 Scan scan(std::string_view sql, const ScanOptions& options = {});
+
+// Whether the effects depend on what a Bind brings.
+bool wants_values(const Scan& scan);
+
+// The scan of such a text with the values of a Bind: `bind` is the message's body behind its two
+// names. What they do not tell stays as it was.
+Scan with_values(const Scan& scan, ByteSpan bind);
 
 }  // namespace carpool::pg

@@ -13,6 +13,65 @@ bool is_transaction_parameter(std::string_view name) {
          name == "transaction_deferrable" || name == "seed";
 }
 
+bool takes_values(const SessionEffect& effect) {
+  return effect.name_parameter != 0 || effect.value_parameter != 0 || effect.local_parameter != 0;
+}
+
+std::string_view effect_name(const SessionEffect* effect) {
+  return effect == nullptr ? std::string_view() : effect->name;
+}
+
+// The parameter values of a Bind: manual, "Message Formats".
+class BindValues {
+ public:
+  struct Value {
+    Value() = default;
+    explicit Value(std::string known) : text(std::move(known)) {}
+    std::optional<std::string> text;  // none: NULL
+  };
+
+  explicit BindValues(ByteSpan bind) {
+    Reader reader(bind);
+    std::uint16_t formats = reader.u16();
+    for (; formats > 0 && reader.ok(); --formats) formats_.push_back(reader.u16());
+    std::uint16_t count = reader.u16();
+    for (; count > 0 && reader.ok(); --count) {
+      const auto size = static_cast<std::int32_t>(reader.u32());
+      values_.push_back(
+          size < 0 ? Value()
+                   : Value(std::string(as_text(reader.bytes(static_cast<std::size_t>(size))))));
+    }
+    ok_ = reader.ok();
+  }
+
+  // False also after one was asked for that is not there.
+  bool ok() const { return ok_; }
+  // A text is the same bytes in either format.
+  Value text(std::uint32_t number) const {
+    if (number <= values_.size()) return values_[number - 1];
+    ok_ = false;
+    return {};
+  }
+  std::optional<bool> boolean(std::uint32_t number) const {
+    const Value value = text(number);
+    if (!value.text) return false;
+    const std::uint16_t format = formats_.empty()            ? std::uint16_t{0}
+                                 : formats_.size() == 1      ? formats_[0]
+                                 : number <= formats_.size() ? formats_[number - 1]
+                                                             : std::uint16_t{0};
+    if (format == 1) return !value.text->empty() && (*value.text)[0] != 0;
+    Argument argument;
+    argument.type = Argument::Type::Value;
+    argument.value = *value.text;
+    return boolean_of(argument);
+  }
+
+ private:
+  std::vector<std::uint16_t> formats_;
+  std::vector<Value> values_;
+  mutable bool ok_ = false;
+};
+
 }  // namespace
 
 void Scanner::set() {
@@ -188,23 +247,80 @@ void Scanner::reset() {
 }
 
 void Scanner::set_config_effect(const Call& call, bool exact) {
+  using Type = Argument::Type;
+  const Argument& name_at = call.arguments[0];
   const Argument& value = call.arguments[1];
+  const Argument& local_at = call.arguments[2];
   std::string name;
-  if (call.arguments[0].type == Argument::Type::Value) name = to_lower(call.arguments[0].value);
-  const bool local = call.count == 3 && boolean_of(call.arguments[2]) == std::optional<bool>(true);
-  if (local || is_transaction_parameter(name)) {
+  if (name_at.type == Type::Value) name = to_lower(name_at.value);
+  const std::optional<bool> local = call.count == 3 ? boolean_of(local_at) : std::nullopt;
+  if (local == std::optional<bool>(true) || is_transaction_parameter(name)) {
     emit(Kind::SetLocal, std::move(name));
     return;
   }
-  const bool known = exact && call.count == 3 && !name.empty() && boolean_of(call.arguments[2]);
-  if (known && value.type == Argument::Type::Value && value.value.size() < kSetSqlBytesMax / 4) {
+  const bool short_enough = value.value.size() < kSetSqlBytesMax / 4;
+  const bool known = exact && call.count == 3 && !name.empty() && local;
+  if (known && value.type == Type::Value && short_enough) {
     std::string sql = set_sql(name, value.value);
     emit(Kind::Set, std::move(name), std::move(sql));
-  } else if (known && value.type == Argument::Type::Null) {
-    emit(Kind::Reset, std::move(name));
-  } else if (SessionEffect* effect = emit(Kind::SetUnknown, std::move(name))) {
-    if (known && value.type == Argument::Type::Parameter) effect->value_parameter = value.parameter;
+    return;
   }
+  if (known && value.type == Type::Null) {
+    emit(Kind::Reset, std::move(name));
+    return;
+  }
+  SessionEffect* effect = emit(Kind::SetUnknown, std::move(name));
+  const bool by_values =
+      exact && call.count == 3 &&
+      (name_at.type == Type::Parameter || !effect_name(effect).empty()) &&
+      (local_at.type == Type::Parameter || local) &&
+      (value.type == Type::Parameter || (value.type == Type::Value && short_enough));
+  if (effect == nullptr || !by_values) return;
+  if (name_at.type == Type::Parameter) effect->name_parameter = name_at.parameter;
+  if (local_at.type == Type::Parameter) effect->local_parameter = local_at.parameter;
+  if (value.type == Type::Parameter) {
+    effect->value_parameter = value.parameter;
+  } else {
+    effect->sql = value.value;
+  }
+}
+
+bool wants_values(const Scan& scan) {
+  for (const SessionEffect& effect : scan.effects) {
+    if (takes_values(effect)) return true;
+  }
+  return false;
+}
+
+Scan with_values(const Scan& scan, ByteSpan bind) {
+  using Kind = SessionEffect::Kind;
+  Scan out = scan;
+  const BindValues values(bind);
+  for (SessionEffect& effect : out.effects) {
+    if (!takes_values(effect)) continue;
+    const auto name = effect.name_parameter == 0 ? BindValues::Value(effect.name)
+                                                 : values.text(effect.name_parameter);
+    const auto value = effect.value_parameter == 0 ? BindValues::Value(effect.sql)
+                                                   : values.text(effect.value_parameter);
+    const std::optional<bool> local = effect.local_parameter == 0
+                                          ? std::optional(effect.is_local)
+                                          : values.boolean(effect.local_parameter);
+    // set_config(NULL, ...) does nothing that succeeds, and a NULL for is_local means false.
+    if (!values.ok() || !name.text || !local) continue;
+    SessionEffect told{
+        .kind = Kind::Set, .statement = effect.statement, .name = to_lower(*name.text)};
+    if (*local || is_transaction_parameter(told.name)) {
+      told.kind = Kind::SetLocal;
+    } else if (!value.text) {
+      told.kind = Kind::Reset;
+    } else if (value.text->size() >= kSetSqlBytesMax / 4) {
+      continue;
+    } else {
+      told.sql = set_sql(told.name, *value.text);
+    }
+    effect = std::move(told);
+  }
+  return out;
 }
 
 }  // namespace carpool::pg

@@ -174,6 +174,7 @@ std::size_t Client::process_requests(ByteSpan in) {
     out.sent();
   };
   bool answered = false;  // a query of this read was answered without the server
+  held_ = false;
   while (out.taken() < in.size()) {
     const pg::Frame frame = framer_.next(out.rest());
     if (frame.kind == pg::Frame::Kind::NeedMore) break;
@@ -221,7 +222,8 @@ std::size_t Client::process_requests(ByteSpan in) {
       if (failing_ != Failing::No) continue;  // refused at once: this request is to be dropped
       break;
     }
-    if (server_->tracker().full()) {
+    held_ = server_->tracker().full() || server_->must_wait(frame);
+    if (held_) {
       stream_.pause_reading();
       break;
     }
@@ -321,8 +323,7 @@ void Client::resume() {
   }
   process_pending();
   if (state_ == ClientState::Idle || state_ == ClientState::Attached) {
-    const bool blocked = server_ != nullptr && server_->tracker().full();
-    if (!blocked) stream_.resume_reading();
+    if (server_ == nullptr || !held_) stream_.resume_reading();
   }
 }
 
@@ -330,6 +331,9 @@ void Client::detach() {
   CHECK(server_ != nullptr);
   server_ = nullptr;
   set_state(ClientState::Idle);
+  if (!held_) return;
+  held_ = false;
+  proxy_.resume_later(*this);
 }
 
 void Client::fail_query(std::string_view sqlstate, const std::string& message) {

@@ -131,6 +131,7 @@ class Client final : public net::StreamListener,
   bool ssl_asked_ = false;
   bool gss_asked_ = false;
   bool leaving_ = false;   // has said Terminate; what it asked before is answered first
+  bool held_ = false;      // the server must answer before the next request can be taken
   bool dropping_ = false;  // the body of a message that nobody wants is passing
   // A request that failed before it had a server: what belongs to it is dropped, up to the
   // ReadyForQuery that ends it.

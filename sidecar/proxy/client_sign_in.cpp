@@ -2,7 +2,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <iterator>
+#include <utility>
 
 #include "pg/error_response.h"
 #include "pg/messages.h"
@@ -16,16 +16,20 @@ namespace {
 using pool::ClientState;
 using pool::RejectReason;
 
-// Those that a client may set in its startup packet and PostgreSQL reports.
-bool is_reported(std::string_view name) {
-  constexpr std::string_view kNames[] = {"client_encoding",
-                                         "application_name",
-                                         "DateStyle",
-                                         "TimeZone",
-                                         "IntervalStyle",
-                                         "standard_conforming_strings",
-                                         "default_transaction_read_only"};
-  return std::find(std::begin(kNames), std::end(kNames), name) != std::end(kNames);
+// Those that a client may set in its startup packet and PostgreSQL reports: as it does, or empty.
+std::string_view reported_name(std::string_view lower) {
+  constexpr std::pair<std::string_view, std::string_view> kNames[] = {
+      {"client_encoding", "client_encoding"},
+      {"application_name", "application_name"},
+      {"datestyle", "DateStyle"},
+      {"timezone", "TimeZone"},
+      {"intervalstyle", "IntervalStyle"},
+      {"standard_conforming_strings", "standard_conforming_strings"},
+      {"default_transaction_read_only", "default_transaction_read_only"}};
+  for (const auto& [known, name] : kNames) {
+    if (known == lower) return name;
+  }
+  return "";
 }
 
 }  // namespace
@@ -130,8 +134,9 @@ void Client::on_startup_message(pg::Startup& startup) {
   session_.emplace(pool->tables().states, pool->tables().states.make(settings.parameters));
   // What it asks for of that which PostgreSQL reports; its server takes it over before its first
   // request, and reports then how it spells it.
-  for (const auto& [name, value] : startup.parameters) {
-    if (!is_reported(name)) continue;
+  for (const auto& [lower, value] : settings.values) {
+    const std::string_view name = reported_name(lower);
+    if (name.empty()) continue;
     if (startup_values_ == nullptr) startup_values_ = std::make_unique<Bytes>();
     pg::append_parameter_status(*startup_values_, name, value);
   }

@@ -156,9 +156,6 @@ void Connector::start(const config::Server& settings, const std::string& databas
   std::shared_ptr<Attempt> attempt = attempt_;
   ConnectFailure failure;
 
-  // The defaults, below what the URL says.
-  attempt->set("application_name", "carpool");
-  attempt->set("client_encoding", "UTF8");
   if (!settings.url.empty()) {
     char* problem = nullptr;
     PQconninfoOption* parsed = PQconninfoParse(settings.url.c_str(), &problem);

@@ -69,9 +69,11 @@ void Server::lend(Client& client, Micros waited_us) {
 }
 
 // Nothing when the sessions are equal, which is the rule; else one message ahead of the client's.
-void Server::replay() {
+// They also differ after a RESET: it leads a client to the values of its startup packet, and a
+// server to its own. The client's ReadyForQuery is held back until that is put right.
+bool Server::replay() {
   const std::vector<std::string> texts = session_.replay_for(*client_session());
-  if (texts.empty()) return;
+  if (texts.empty()) return false;
   Bytes out;
   for (const std::string& text : texts) {
     pg::append_query(out, text);
@@ -80,6 +82,7 @@ void Server::replay() {
   replays_ = static_cast<std::uint32_t>(texts.size());
   session_.own_query_sent();
   send(out);
+  return true;
 }
 
 ClientSession* Server::client_session() {
@@ -304,12 +307,19 @@ bool Server::on_reply(char type, char status) {
   if (type == 'C' || type == 'I' || type == 's') {
     // Also where a row limit suspended it: what it does to the session it has done.
     if (verdict.entry.tag != 0) session_.completed(verdict.entry, client_session());
-  } else if (type == 'Z') {
-    session_.ready(status, client_session());
-    if (verdict.entry.ours && verdict.entry.request == pg::Request::Query) own_query_done();
   }
-  if (verdict.ended && verdict.entry.tag != 0) session_.ended(verdict.entry);
-  return verdict.forward;
+  if (verdict.ended && verdict.entry.tag != 0) session_.ended(verdict.entry, client_session());
+  if (type != 'Z') return verdict.forward;
+  session_.ready(status, client_session());
+  if (verdict.entry.ours) {
+    if (verdict.entry.request == pg::Request::Query) own_query_done();
+    if (!ready_held_ || replays_ > 0) return false;
+    ready_held_ = false;  // it stands for the client's own
+    return true;
+  }
+  if (client_ == nullptr || status == 'E' || !tracker_.idle() || !replay()) return verdict.forward;
+  ready_held_ = true;
+  return false;
 }
 
 void Server::own_query_done() {
@@ -401,11 +411,13 @@ bool Server::on_error(const pg::Frame& frame) {
   const std::optional<pg::ErrorFields> error = pg::parse_error(frame.body());
   const std::string_view sqlstate = error ? error->sqlstate : "";
   const bool expected = !tracker_.idle();
+  std::string instead;
   const auto verdict = tracker_.reply('E', 0, [this](const pg::ReplyTracker::Entry& entry) {
     session_.skipped(entry, client_session());
   });
   if (expected) {
-    session_.failed(verdict.entry, client_session(), sqlstate, error ? error->message : "");
+    instead =
+        session_.failed(verdict.entry, client_session(), sqlstate, error ? error->message : "");
   }
   const bool fatal = error && (error->severity == "FATAL" || error->severity == "PANIC");
   // A Parse of ours that fails is the failure of the client's request that needed it.
@@ -421,8 +433,13 @@ bool Server::on_error(const pg::Frame& frame) {
   }
   pool_.count_error(sqlstate);
   fatal_passed_ = fatal;
-  if (canceled_by_ == nullptr || sqlstate != pg::sqlstate::kQueryCanceled) return true;
   Bytes out;
+  if (!instead.empty()) {
+    pg::append_error(out, pg::Severity::Error, sqlstate, instead);
+    pass_to_client(out);
+    return false;
+  }
+  if (canceled_by_ == nullptr || sqlstate != pg::sqlstate::kQueryCanceled) return true;
   pg::append_error(
       out, pg::Severity::Error, pg::sqlstate::kQueryCanceled,
       fmt::format("canceling statement due to {} of {}", canceled_by_, pool_.describe()));

@@ -58,6 +58,8 @@ class Server final : public pool::Slot, public net::StreamListener {
   bool send(ByteSpan bytes);
   // Carpool has answered the client's last request itself: nothing may be owed any more.
   void end_lease_if_over();
+  // Whether the message must be offered again once the server has answered more.
+  bool must_wait(const pg::Frame& frame) const { return ready_held_ || session_.must_wait(frame); }
   // A request begins: for the times that are measured and the text that is logged.
   void query_begins(ByteSpan text);
 
@@ -103,7 +105,7 @@ class Server final : public pool::Slot, public net::StreamListener {
   void clean();
   void run_own(std::string_view sql);
   ClientSession* client_session();
-  void replay();
+  bool replay();
   // A reply that is not data: what it ends, and whether it goes to the client.
   bool on_reply(char type, char status);
   void on_parameter(ByteSpan body);
@@ -144,6 +146,7 @@ class Server final : public pool::Slot, public net::StreamListener {
   std::string own_error_;
   bool pinned_ = false;        // its last client left state behind
   std::uint32_t replays_ = 0;  // queries that restore the client's settings, under way
+  bool ready_held_ = false;    // the client's ReadyForQuery waits for them
   bool needs_reset_ = false;   // resetQuery must run before the next lease
   bool passing_ = false;       // the body of the reply at hand goes to the client
   bool fatal_passed_ = false;  // PostgreSQL has already told the client that it goes

@@ -71,6 +71,16 @@ std::string why_refused(const pg::Scan& scan, std::string_view text, const confi
   return "";
 }
 
+// Whether a failed transaction takes the statement.
+bool ends_transaction(const pg::Scan* scan) {
+  return scan != nullptr &&
+         std::any_of(
+             scan->effects.begin(), scan->effects.end(), [](const pg::SessionEffect& effect) {
+               return effect.kind == Kind::Commit || effect.kind == Kind::Rollback ||
+                      effect.kind == Kind::RollbackTo || effect.kind == Kind::PrepareTransaction;
+             });
+}
+
 void append_body(Bytes& out, char type, std::string_view first, std::string_view second,
                  ByteSpan rest, std::size_t rest_total) {
   append_u8(out, static_cast<std::uint8_t>(type));
@@ -110,6 +120,25 @@ ServerSession::Pending& ServerSession::add_pending() {
   return pending;
 }
 
+ServerSession::Pending& ServerSession::add_naming(std::string_view name,
+                                                  pg::StatementRef statement) {
+  Pending& pending = add_pending();
+  pending.name = name;
+  pending.statement = std::move(statement);
+  pending.names = true;
+  ++naming_;
+  return pending;
+}
+
+std::uint32_t ServerSession::note_unnamed(const ClientSession& client) {
+  // The first of a batch may fail, but it is not skipped: there is nothing to go back to.
+  if (tracker_.idle()) return 0;
+  Pending& pending = add_naming("", client.unnamed);
+  pending.unnamed = true;
+  pending.server_unnamed = unnamed_;
+  return pending.tag;
+}
+
 ServerSession::Pending* ServerSession::find_pending(std::uint32_t tag) {
   if (tag == 0 || (tag & kBindTag) != 0) return nullptr;
   for (Pending& pending : pending_) {
@@ -123,6 +152,7 @@ void ServerSession::drop_pending(std::uint32_t tag) {
   // Requests end in the order in which they were sent: it is the first, or nearly.
   for (auto i = pending_.begin(); i != pending_.end(); ++i) {
     if (i->tag != tag) continue;
+    if (i->names) --naming_;
     pending_.erase(i);
     return;
   }
@@ -165,6 +195,32 @@ Taken ServerSession::request(const pg::Frame& frame, ClientSession& client,
   }
   out.pass(size);
   return Taken::Yes;
+}
+
+bool ServerSession::must_wait(const pg::Frame& frame) const {
+  if (!tracker_.owes_ready()) return false;
+  Reader reader(frame.body());
+  switch (frame.type) {
+    case 'P':
+      if (tracker_.status() == 'E') return true;  // what is under way may end the transaction
+      break;
+    case 'B':
+      reader.cstring();
+      break;
+    case 'D':
+    case 'C':
+      if (static_cast<char>(reader.u8()) != 'S') return false;
+      break;
+    case 'Q':
+      return naming_ > 0;  // may hold a DEALLOCATE
+    default:
+      return false;
+  }
+  if (naming_ == 0) return false;
+  const std::string_view name = reader.cstring();
+  return std::any_of(pending_.begin(), pending_.end(), [name](const Pending& pending) {
+    return pending.names && pending.name == name;
+  });
 }
 
 Taken ServerSession::refuse(bool simple, std::string_view sqlstate, const std::string& message,
@@ -238,22 +294,28 @@ Taken ServerSession::parse(const pg::Frame& frame, ClientSession& client,
   const std::string_view name = reader.cstring();
   if (!reader.ok()) return Taken::NotProtocol;
   if (frame.kind == pg::Frame::Kind::Head) {
+    if (client.statements.find(name) != nullptr) {
+      let_server_refuse(frame, name, reader.rest(), client, settings, out);
+      return Taken::Yes;
+    }
     // Too long to keep: this server alone has it, under the client's own name.
     client.pins.apply_too_complex();
+    const std::uint32_t tag = name.empty() ? note_unnamed(client) : kForeignTag;
     if (name.empty()) {
       unnamed_ = {};
       client.unnamed = {};
     }
-    tracker_.sent(pg::Request::Parse);
+    tracker_.sent(pg::Request::Parse, false, tag);
     out.pass(frame.bytes.size());
     return Taken::Yes;
   }
   if (!name.empty() && client.statements.find(name) != nullptr) {
-    out.drop(frame.bytes.size());
-    return refuse(false, pg::sqlstate::kDuplicatePreparedStatement,
-                  fmt::format("prepared statement \"{}\" already exists", name), answer);
+    let_server_refuse(frame, name, reader.rest(), client, settings, out);
+    return Taken::Yes;
   }
-  pg::StatementRef statement = tables_.statements.intern(reader.rest());
+  const pg::StatePtr& state = client.follower.current();
+  pg::StatementRef statement = tables_.statements.intern(
+      reader.rest(), state == nullptr ? std::string_view() : state->reading());
   if (!statement) {
     out.drop(frame.bytes.size());
     return refuse(false, "53200",
@@ -267,7 +329,7 @@ Taken ServerSession::parse(const pg::Frame& frame, ClientSession& client,
       out.drop(frame.bytes.size());
       return refuse(false, pg::sqlstate::kFeatureNotSupported, why, answer);
     }
-    // As for a simple query above.
+    // DEALLOCATE, as for a simple query above.
     const auto& effects = statement->scan->effects;
     if (statement->scan->statements == 1 && effects.size() == 1 &&
         effects[0].kind == Kind::SqlDeallocate) {
@@ -282,8 +344,9 @@ Taken ServerSession::parse(const pg::Frame& frame, ClientSession& client,
         if (!statement) return Taken::NotProtocol;
         if (name.empty()) {
           // What is sent is not what came.
+          const std::uint32_t tag = note_unnamed(client);
           pg::append_parse(out.insert(), "", body);
-          tracker_.sent(pg::Request::Parse);
+          tracker_.sent(pg::Request::Parse, false, tag);
           unnamed_ = client.unnamed = statement;
           unnamed_version_ = statement->version;
           out.drop(frame.bytes.size());
@@ -293,12 +356,19 @@ Taken ServerSession::parse(const pg::Frame& frame, ClientSession& client,
     }
   }
   if (name.empty()) {
+    const std::uint32_t tag = note_unnamed(client);
     client.unnamed = statement;
     unnamed_ = std::move(statement);
     unnamed_version_ = unnamed_->version;
-    tracker_.sent(pg::Request::Parse);
+    tracker_.sent(pg::Request::Parse, false, tag);
     counters_.prepares_forwarded++;
     out.pass(frame.bytes.size());
+    return Taken::Yes;
+  }
+  const bool in_failed_transaction =
+      tracker_.status() == 'E' && tracker_.idle() && !tracker_.needs_sync();
+  if (in_failed_transaction && !ends_transaction(statement->scan.get())) {
+    let_server_refuse(frame, name, reader.rest(), client, settings, out);
     return Taken::Yes;
   }
   client.statements.set(name, statement);
@@ -312,19 +382,53 @@ Taken ServerSession::parse(const pg::Frame& frame, ClientSession& client,
     if (pending != nullptr) {
       pending->statement = statement;
       pending->name = name;
+      pending->names = true;
+      ++naming_;
     }
     return Taken::Yes;
   }
   if (statements_.has_name(*statement.get())) close_on_server(*statement.get(), out);
   pg::append_parse(out.insert(), statement->server_name, as_bytes(statement->body));
   counters_.prepares_forwarded++;
-  Pending& pending = add_pending();
-  pending.statement = statement;
-  pending.name = name;
+  const Pending& pending = add_naming(name, statement);
   tracker_.sent(pg::Request::Parse, false, pending.tag);
   statements_.add(statement);
   make_room(settings, out);
   return Taken::Yes;
+}
+
+void ServerSession::let_server_refuse(const pg::Frame& frame, std::string_view name, ByteSpan rest,
+                                      const ClientSession& client, const config::Pool& settings,
+                                      Outgoing& out) {
+  if (!tables_.taken) {
+    // A statement that can be prepared in a failed transaction, too.
+    Bytes body;
+    append_cstring(body, "ROLLBACK -- a name that is taken");
+    append_u16(body, 0);
+    tables_.taken = tables_.statements.intern(body);
+  }
+  // Without room for a text that short nothing new is prepared: any name that is not there yet
+  // would do worse than the client's own.
+  const std::string_view server_name =
+      tables_.taken ? std::string_view(tables_.taken->server_name) : name;
+  if (tables_.taken) ensure(tables_.taken, settings, out);
+  Bytes& bytes = out.insert();
+  append_u8(bytes, 'P');
+  const std::size_t rest_total = rest.size() + (frame.total - frame.bytes.size());
+  append_u32(bytes, static_cast<std::uint32_t>(4 + server_name.size() + 1 + rest_total));
+  append_cstring(bytes, server_name);
+  append(bytes, rest);
+  out.drop(frame.bytes.size());
+  // Where something that is under way frees the name after all, it is the client's new one.
+  const pg::StatePtr& state = client.follower.current();
+  Pending& pending = add_pending();
+  pending.refused = true;
+  pending.name = name;
+  if (frame.kind == pg::Frame::Kind::Whole) {
+    pending.statement =
+        tables_.statements.intern(rest, state == nullptr ? std::string_view() : state->reading());
+  }
+  tracker_.sent(pg::Request::Parse, false, pending.tag);
 }
 
 void ServerSession::close_on_server(const pg::Statement& statement, Outgoing& out) {
@@ -374,7 +478,7 @@ Taken ServerSession::bind(const pg::Frame& frame, ClientSession& client,
   if (!reader.ok()) return Taken::NotProtocol;
   if (name.empty()) {
     ensure_unnamed(client, out);
-    set_portal(portal, client.unnamed ? client.unnamed->scan : nullptr);
+    set_portal(portal, bound(client.unnamed, frame, reader.rest()));
     tracker_.sent(pg::Request::Bind);
     out.pass(frame.bytes.size());
     return Taken::Yes;
@@ -389,8 +493,8 @@ Taken ServerSession::bind(const pg::Frame& frame, ClientSession& client,
   }
   const pg::StatementRef statement = *found;
   ensure(statement, settings, out);
-  set_portal(portal, statement->scan);
   const ByteSpan rest = reader.rest();
+  set_portal(portal, bound(statement, frame, rest));
   append_body(out.insert(), 'B', portal, statement->server_name, rest,
               rest.size() + (frame.total - frame.bytes.size()));
   out.drop(frame.bytes.size());
@@ -421,6 +525,15 @@ Taken ServerSession::describe(const pg::Frame& frame, ClientSession& client,
   }
   tracker_.sent(pg::Request::Describe);
   return Taken::Yes;
+}
+
+std::shared_ptr<const pg::Scan> ServerSession::bound(const pg::StatementRef& statement,
+                                                     const pg::Frame& frame, ByteSpan rest) {
+  if (!statement || statement->scan == nullptr) return nullptr;
+  if (frame.kind != pg::Frame::Kind::Whole || !pg::wants_values(*statement->scan)) {
+    return statement->scan;
+  }
+  return std::make_shared<const pg::Scan>(pg::with_values(*statement->scan, rest));
 }
 
 void ServerSession::set_portal(std::string_view portal, std::shared_ptr<const pg::Scan> scan) {
@@ -458,11 +571,13 @@ Taken ServerSession::close(const pg::Frame& frame, ClientSession& client, Outgoi
   const pg::StatementRef* found =
       kind == 'S' && !name.empty() ? client.statements.find(name) : nullptr;
   if (found == nullptr) {
+    std::uint32_t tag = 0;
     if (kind == 'S' && name.empty()) {
+      tag = note_unnamed(client);
       unnamed_ = {};
       client.unnamed = {};
     }
-    tracker_.sent(pg::Request::Close);
+    tracker_.sent(pg::Request::Close, false, tag);
     out.pass(frame.bytes.size());
     return Taken::Yes;
   }
@@ -476,6 +591,8 @@ Taken ServerSession::close(const pg::Frame& frame, ClientSession& client, Outgoi
     pending->statement = statement;
     pending->name = name;
     pending->closes = true;
+    pending->names = true;
+    ++naming_;
   }
   client.statements.erase(name);
   out.drop(frame.bytes.size());
@@ -483,8 +600,8 @@ Taken ServerSession::close(const pg::Frame& frame, ClientSession& client, Outgoi
 }
 
 std::vector<std::string> ServerSession::replay_for(const ClientSession& client) const {
-  if (follower_.current() == client.follower.committed()) return {};
-  return pg::replay(follower_.current(), client.follower.committed());
+  if (follower_.current() == client.follower.current()) return {};
+  return pg::replay(follower_.current(), client.follower.current());
 }
 
 }  // namespace carpool::proxy

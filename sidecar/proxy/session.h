@@ -34,6 +34,7 @@ namespace carpool::proxy {
 struct SessionTables {
   pg::StateTable states;
   pg::StatementTable statements;
+  pg::StatementRef taken;  // see ServerSession::let_server_refuse()
 };
 
 struct ClientSession {
@@ -74,21 +75,26 @@ class ServerSession {
   Taken request(const pg::Frame& frame, ClientSession& client, const config::Pool& settings,
                 Outgoing& out, Bytes& answer);
 
+  // Whether what the message means is not known before the server has answered what is under way,
+  // because a name that it uses may change with that; it is to be offered again then.
+  bool must_wait(const pg::Frame& frame) const;
+
   // What makes this server's session the client's: texts, each a simple query of our own. Empty
   // when it is already.
   std::vector<std::string> replay_for(const ClientSession& client) const;
   // A simple query of our own has been sent: it ends the unnamed statement, as a client's does.
   void own_query_sent() { unnamed_ = {}; }
-  void replayed(const ClientSession& client) { follower_.replayed(client.follower.committed()); }
+  void replayed(const ClientSession& client) { follower_.replayed(client.follower.current()); }
 
   // ---- replies; `client` is null once it has gone
 
   void completed(const pg::ReplyTracker::Entry& entry, ClientSession* client);
-  void failed(const pg::ReplyTracker::Entry& entry, ClientSession* client,
-              std::string_view sqlstate, std::string_view message);
+  // Returns the message to tell the client instead of this; empty: this.
+  std::string failed(const pg::ReplyTracker::Entry& entry, ClientSession* client,
+                     std::string_view sqlstate, std::string_view message);
   void skipped(const pg::ReplyTracker::Entry& entry, ClientSession* client);
   // A request is over, and did what it should.
-  void ended(const pg::ReplyTracker::Entry& entry);
+  void ended(const pg::ReplyTracker::Entry& entry, ClientSession* client);
   void ready(char status, ClientSession* client);
   void parameter(std::string_view name, std::string_view value, ClientSession* client);
   // A simple query of our own has been carried out.
@@ -103,6 +109,8 @@ class ServerSession {
   // A Bind's tag is its statement's id with this bit: enough to know what failed, and nothing to
   // remember for each.
   static constexpr std::uint32_t kBindTag = 1u << 31;
+  // A Parse whose name the server has from the client: nothing is to be taken back.
+  static constexpr std::uint32_t kForeignTag = kBindTag;
 
   // What a request that is under way will change, found again by its tag.
   struct Pending {
@@ -112,11 +120,19 @@ class ServerSession {
     pg::StatementRef statement;         // a Parse or a Close of the client's
     std::string name;                   // and its name for it
     bool closes = false;
-    Bytes answer;  // Local
+    bool refused = false;  // a Parse that PostgreSQL will refuse: let_server_refuse()
+    // A Parse or a Close of the unnamed statement: what the client and the server had before.
+    bool unnamed = false;
+    pg::StatementRef server_unnamed;
+    bool names = false;  // the client's name means something else when it is over
+    Bytes answer;        // Local
     bool ends_query = false;
   };
 
   Pending& add_pending();
+  Pending& add_naming(std::string_view name, pg::StatementRef statement);
+  // The same for the unnamed statement, which is about to change; its tag.
+  std::uint32_t note_unnamed(const ClientSession& client);
   Pending* find_pending(std::uint32_t tag);
   void drop_pending(std::uint32_t tag);
   void answer_with(Bytes bytes, bool ends_query, Bytes& answer, Pending** pending);
@@ -131,6 +147,11 @@ class ServerSession {
                  Outgoing& out);
   Taken execute(const pg::Frame& frame, Outgoing& out);
   Taken close(const pg::Frame& frame, ClientSession& client, Outgoing& out, Bytes& answer);
+  // Sends a Parse of the client's so that PostgreSQL says why not, be it that the name is taken or
+  // what comes before that: under a name that the server has.
+  void let_server_refuse(const pg::Frame& frame, std::string_view name, ByteSpan rest,
+                         const ClientSession& client, const config::Pool& settings, Outgoing& out);
+  void undo(const pg::ReplyTracker::Entry& entry, ClientSession* client, bool failed);
   Taken refuse(bool simple, std::string_view sqlstate, const std::string& message, Bytes& answer);
 
   // Puts a Parse in front where the server lacks the statement.
@@ -141,6 +162,9 @@ class ServerSession {
   void apply(const pg::SessionEffect& effect, ClientSession* client);
   void forget_by_name(std::string_view server_name);
   void set_portal(std::string_view portal, std::shared_ptr<const pg::Scan> scan);
+  // What the statement of a Bind does with its values, `rest` behind its names.
+  static std::shared_ptr<const pg::Scan> bound(const pg::StatementRef& statement,
+                                               const pg::Frame& frame, ByteSpan rest);
 
   SessionTables& tables_;
   pg::ReplyTracker& tracker_;
@@ -155,6 +179,8 @@ class ServerSession {
   std::vector<std::pair<std::string, std::shared_ptr<const pg::Scan>>> portals_;
   std::deque<Pending> pending_;  // in the order of their tags
   std::uint32_t tags_ = 0;
+  std::uint32_t naming_ = 0;       // of pending_, those that change a name of the client's
+  bool unnamed_restored_ = false;  // since the last error
   bool tainted_ = false;
 };
 

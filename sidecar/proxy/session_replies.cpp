@@ -55,9 +55,10 @@ void ServerSession::completed(const pg::ReplyTracker::Entry& entry, ClientSessio
   pending->statements_done++;
 }
 
-void ServerSession::failed(const pg::ReplyTracker::Entry& entry, ClientSession* client,
-                           std::string_view sqlstate, std::string_view message) {
+std::string ServerSession::failed(const pg::ReplyTracker::Entry& entry, ClientSession* client,
+                                  std::string_view sqlstate, std::string_view message) {
   const Pending* pending = find_pending(entry.tag);
+  std::string instead;
   const bool stale =
       sqlstate == pg::sqlstate::kInvalidSqlStatementName ||
       (sqlstate == pg::sqlstate::kFeatureNotSupported &&
@@ -68,8 +69,16 @@ void ServerSession::failed(const pg::ReplyTracker::Entry& entry, ClientSession* 
         (entry.tag & kBindTag) != 0 ? statements_.find_id(entry.tag & ~kBindTag) : unnamed_;
     if (statement) statement->version++;
   }
+  if (pending != nullptr && pending->refused &&
+      sqlstate == pg::sqlstate::kDuplicatePreparedStatement) {
+    instead = "prepared statement \"" + pending->name + "\" already exists";
+  }
   if (pending != nullptr && pending->scan != nullptr && client != nullptr) {
-    client->pins.apply_failed(pending->scan->effects);
+    std::vector<pg::SessionEffect> effects;
+    for (const pg::SessionEffect& effect : pending->scan->effects) {
+      if (effect.statement == pending->statements_done) effects.push_back(effect);
+    }
+    client->pins.apply_failed(effects);
   }
   follower_.on_error();
   if (client != nullptr) {
@@ -77,13 +86,31 @@ void ServerSession::failed(const pg::ReplyTracker::Entry& entry, ClientSession* 
     client->pins.on_error();
   }
   // Of a simple query more replies come; the others are over.
-  if (entry.request != pg::Request::Query) skipped(entry, client);
+  if (entry.request != pg::Request::Query) undo(entry, client, true);
+  unnamed_restored_ = false;
+  return instead;
 }
 
 void ServerSession::skipped(const pg::ReplyTracker::Entry& entry, ClientSession* client) {
+  undo(entry, client, false);
+}
+
+void ServerSession::undo(const pg::ReplyTracker::Entry& entry, ClientSession* client, bool failed) {
   Pending* pending = find_pending(entry.tag);
+  if (pending != nullptr && pending->unnamed) {
+    // A Parse that fails leaves no unnamed statement; one that is skipped leaves the one before it,
+    // and of several that is the one before the first.
+    if (failed || !unnamed_restored_) {
+      unnamed_ = failed ? pg::StatementRef() : pending->server_unnamed;
+      unnamed_version_ = unnamed_ ? unnamed_->version : 0;
+      if (client != nullptr) client->unnamed = failed ? pg::StatementRef() : pending->statement;
+    }
+    unnamed_restored_ = true;
+    return drop_pending(entry.tag);
+  }
   switch (entry.request) {
     case pg::Request::Parse:
+      if (entry.tag == kForeignTag || (pending != nullptr && pending->refused)) break;
       if (pending == nullptr) {
         unnamed_ = {};
         if (client != nullptr && !entry.ours) client->unnamed = {};
@@ -112,11 +139,20 @@ void ServerSession::skipped(const pg::ReplyTracker::Entry& entry, ClientSession*
   drop_pending(entry.tag);
 }
 
-void ServerSession::ended(const pg::ReplyTracker::Entry& entry) {
+void ServerSession::ended(const pg::ReplyTracker::Entry& entry, ClientSession* client) {
+  const Pending* pending = find_pending(entry.tag);
+  if (pending != nullptr && pending->refused) {
+    // The name had become free, and what is now under the one that stands for it is the client's.
+    if (client != nullptr && pending->statement) {
+      client->statements.set(pending->name, pending->statement);
+    }
+    if (tables_.taken) tables_.taken->version++;
+  }
   drop_pending(entry.tag);
 }
 
 void ServerSession::ready(char status, ClientSession* client) {
+  unnamed_restored_ = false;
   follower_.settle(now_);
   follower_.on_ready(status);
   if (status == 'I') portals_.clear();

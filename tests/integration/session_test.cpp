@@ -112,5 +112,183 @@ TEST_F(Session, TheUnnamedStatementOutlivesTheRestoringOfSettings) {
   }
 }
 
+TEST_F(Session, ANameThatIsTakenIsRefusedAsPostgresDoes) {
+  Wire wire = client();
+  const std::string use = bind_message("", "s") + execute_message("") + sync_message();
+  exchange(wire, parse_message("s", "select 1") + sync_message());
+  const auto again = exchange(wire, parse_message("s", "select 2") + sync_message());
+  EXPECT_EQ(sqlstate_of(again), "42P05");
+  EXPECT_EQ(find(again, 'E')->field('M'), "prepared statement \"s\" already exists");
+  EXPECT_EQ(find(again, 'Z')->body, "I");
+  EXPECT_EQ(value_of(exchange(wire, use)), "1");
+  // What is wrong with the text comes first.
+  EXPECT_EQ(sqlstate_of(exchange(wire, parse_message("s", "selec") + sync_message())), "42601");
+  EXPECT_EQ(
+      sqlstate_of(exchange(wire, parse_message("s", "select * from nowhere") + sync_message())),
+      "42P01");
+  // The transaction fails with it.
+  wire.query("begin");
+  const auto inside = exchange(wire, parse_message("s", "select 2") + sync_message());
+  EXPECT_EQ(sqlstate_of(inside), "42P05");
+  EXPECT_EQ(find(inside, 'Z')->body, "E");
+  EXPECT_EQ(sqlstate_of(exchange(wire, parse_message("s", "select 2") + sync_message())), "25P02");
+  EXPECT_EQ(sqlstate_of(exchange(wire, parse_message("t", "select 1") + sync_message())), "25P02");
+  EXPECT_EQ(sqlstate_of(exchange(wire, parse_message("t", "selec") + sync_message())), "42601");
+  EXPECT_EQ(sqlstate_of(exchange(wire, parse_message("t", "rollback") + sync_message())), "");
+  wire.query("rollback");
+  EXPECT_EQ(value_of(exchange(wire, use)), "1");
+  EXPECT_EQ(
+      sqlstate_of(exchange(wire, bind_message("", "t") + execute_message("") + sync_message())),
+      "");
+}
+
+TEST_F(Session, ANameWhoseParseFailedIsFreeAlsoInAPipeline) {
+  Wire wire = client();
+  ASSERT_TRUE(wire.send(parse_message("s", "selec") + sync_message() +
+                        parse_message("s", "select 'good'") + sync_message() +
+                        bind_message("", "s") + execute_message("") + sync_message()));
+  EXPECT_EQ(sqlstate_of(wire.read_until("Z")), "42601");
+  EXPECT_EQ(types(wire.read_until("Z")), "1Z");
+  EXPECT_EQ(value_of(wire.read_until("Z")), "good");
+  // A Close and a Parse that an error skipped have not happened.
+  ASSERT_TRUE(wire.send(bind_message("", "nothing") + close_message('S', "s") +
+                        parse_message("t", "select 2") + sync_message() + bind_message("", "s") +
+                        execute_message("") + sync_message() + bind_message("", "t") +
+                        sync_message()));
+  EXPECT_EQ(sqlstate_of(wire.read_until("Z")), "26000");
+  EXPECT_EQ(value_of(wire.read_until("Z")), "good");
+  EXPECT_EQ(sqlstate_of(wire.read_until("Z")), "26000");
+}
+
+TEST_F(Session, AnUnnamedStatementThatAnErrorSkippedIsNotThere) {
+  Wire first = client();
+  Wire second = client();
+  exchange(first, parse_message("", "select 'mine'") + sync_message());
+  exchange(second, parse_message("", "select 'theirs'") + sync_message());
+  ASSERT_TRUE(first.send(bind_message("", "nothing") + parse_message("", "select 'skipped'") +
+                         sync_message() + bind_message("", "") + execute_message("") +
+                         sync_message()));
+  EXPECT_EQ(sqlstate_of(first.read_until("Z")), "26000");
+  EXPECT_EQ(value_of(first.read_until("Z")), "mine");
+}
+
+TEST_F(Session, TheSameTextUnderAnotherSearchPathIsAnotherStatement) {
+  postgres().connect().query(
+      "create schema if not exists other; drop table if exists shape, other.shape;"
+      " create table shape as select 1 as n; create table other.shape as select 'x'::text as t");
+  Wire first = client();
+  Wire second = client();
+  second.query("set search_path to other");
+  const std::string prepare = parse_message("s", "select * from shape") + sync_message();
+  const std::string use = bind_message("", "s") + execute_message("") + sync_message();
+  exchange(first, prepare);
+  exchange(second, prepare);
+  for (int i = 0; i < 3; i++) {
+    EXPECT_EQ(value_of(exchange(first, use)), "1");
+    EXPECT_EQ(value_of(exchange(second, use)), "x");
+  }
+}
+
+// What the server says a parameter is, last of all.
+std::string reported(const std::vector<Message>& messages, const std::string& name) {
+  std::string value = "(nothing)";
+  for (const Message& message : messages) {
+    if (message.type == 'S' && message.body.c_str() == name) {
+      value = message.body.c_str() + name.size() + 1;
+    }
+  }
+  return value;
+}
+
+TEST_F(Session, ResetLeadsToTheValuesOfTheStartupPacket) {
+  Wire wire = client({{"TimeZone", "Asia/Tokyo"}, {"options", "-c app.tenant=begun"}});
+  Wire other = client();
+  const std::vector<std::string> resets = {"reset TimeZone",      "set TimeZone to default",
+                                           "set time zone local", "reset all",
+                                           "discard all",         "reset TimeZone; select 1"};
+  for (const std::string& reset : resets) {
+    wire.query("set TimeZone to 'America/Lima'");
+    const auto answer = wire.query(reset);
+    EXPECT_EQ(sqlstate_of(answer), "") << reset;
+    EXPECT_EQ(reported(answer, "TimeZone"), "Asia/Tokyo") << reset;
+    EXPECT_EQ(value_of(wire.query("show TimeZone")), "Asia/Tokyo") << reset;
+    EXPECT_EQ(value_of(wire.query("show app.tenant")), "begun") << reset;
+    EXPECT_NE(value_of(other.query("show TimeZone")), "Asia/Tokyo") << reset;
+  }
+}
+
+TEST_F(Session, ResetLeadsThereInsideATransactionToo) {
+  Wire wire = client({{"TimeZone", "Asia/Tokyo"}});
+  for (const char* end : {"commit", "rollback"}) {
+    wire.query("set TimeZone to 'America/Lima'");
+    wire.query("begin");
+    const auto answer = exchange(wire, parse_message("", "reset TimeZone") + bind_message("", "") +
+                                           execute_message("") + sync_message());
+    EXPECT_EQ(types(answer).back(), 'Z');
+    EXPECT_EQ(find(answer, 'Z')->body, "T");
+    EXPECT_EQ(value_of(wire.query("show TimeZone")), "Asia/Tokyo");
+    wire.query(end);
+    EXPECT_EQ(value_of(wire.query("show TimeZone")),
+              end == std::string("commit") ? "Asia/Tokyo" : "America/Lima");
+  }
+  // What comes behind it in a pipeline is told apart from what restores the settings.
+  ASSERT_TRUE(wire.send(query_message("begin") + query_message("reset TimeZone") +
+                        query_message("select 'behind'") + query_message("commit")));
+  for (const char* expected : {"", "", "behind", ""}) {
+    EXPECT_EQ(value_of(wire.read_until("Z")), expected);
+  }
+  EXPECT_EQ(value_of(wire.query("show TimeZone")), "Asia/Tokyo");
+}
+
+TEST_F(Session, SetConfigWithBoundValuesIsFollowed) {
+  Wire first = client();
+  Wire second = client();
+  const std::string go = execute_message("") + sync_message();
+  exchange(first,
+           parse_message("s", "select set_config('app.tenant', $1, false)") + sync_message());
+  exchange(first, bind_texts("s", {"red"}) + go);
+  EXPECT_EQ(value_of(second.query("select coalesce(current_setting('app.tenant', true), '')")), "");
+  EXPECT_EQ(value_of(first.query("show app.tenant")), "red");
+  exchange(first, parse_message("", "select set_config($1, $2, $3)") +
+                      bind_texts("", {"app.tenant", "it's", "false"}) + go);
+  EXPECT_EQ(value_of(second.query("select coalesce(current_setting('app.tenant', true), '')")), "");
+  EXPECT_EQ(value_of(first.query("show app.tenant")), "it's");
+  exchange(first, parse_message("", "select set_config($1, $2, $3)") +
+                      bind_texts("", {"app.tenant", "local", "true"}) + go);
+  EXPECT_EQ(value_of(first.query("show app.tenant")), "it's");
+}
+
+TEST_F(Session, AValueThatIsComputedPinsUntilEverythingIsReset) {
+  for (const char* reset : {"reset all", "discard all"}) {
+    Wire first = client();
+    Wire second = client();
+    first.query("select set_config('app.tenant', 'computed' || 1, false)");
+    ASSERT_TRUE(second.send(query_message("select 'second'")));
+    EVENTUALLY(carpool.clients("waiting") == 1);
+    EXPECT_EQ(value_of(first.query("show app.tenant")), "computed1");
+    first.query(reset);
+    EXPECT_EQ(value_of(second.read_until("Z")), "second");
+  }
+}
+
+TEST_F(Session, ValuesOfTheStartupOptionsAreReportedAtSignIn) {
+  Wire wire = carpool.raw();
+  wire.send(startup_packet(
+      {{"user", "app"},
+       {"database", "app"},
+       {"options", "-c timezone=Asia/Tokyo --application-name=a\\ b -c work_mem=2MB"}}));
+  const auto greeting = wire.read_until("Z");
+  EXPECT_EQ(reported(greeting, "TimeZone"), "Asia/Tokyo");
+  EXPECT_EQ(reported(greeting, "application_name"), "a b");
+  EXPECT_EQ(value_of(wire.query("show work_mem")), "2MB");
+}
+
+TEST_F(Session, AClientWithoutAnApplicationNameHasNone) {
+  Wire wire = carpool.raw();
+  wire.send(startup_packet({{"user", "app"}, {"database", "app"}}));
+  EXPECT_EQ(reported(wire.read_until("Z"), "application_name"), "");
+  EXPECT_EQ(value_of(wire.query("show application_name")), "");
+}
+
 }  // namespace
 }  // namespace carpool::integration

@@ -60,7 +60,12 @@ std::string describe(const Scan& found) {
     out += to_string(effect.kind);
     if (effect.statement > 0) out += "@" + std::to_string(effect.statement);
     if (!effect.name.empty()) out += " " + effect.name;
-    if (effect.value_parameter > 0) out += " $" + std::to_string(effect.value_parameter);
+    const auto parameter = [&](const char* what, std::uint32_t number) {
+      if (number > 0) out += what + std::to_string(number);
+    };
+    parameter(" name=$", effect.name_parameter);
+    parameter(" $", effect.value_parameter);
+    parameter(" local=$", effect.local_parameter);
     if (effect.and_chain) out += " chain";
     if (!effect.sql.empty()) out += " | " + effect.sql;
     out += "\n";
@@ -68,6 +73,46 @@ std::string describe(const Scan& found) {
   if (found.effects.empty()) out += "  => nothing\n";
   if (found.statements != 1) out += "  => statements " + std::to_string(found.statements) + "\n";
   return out;
+}
+
+// The body of a Bind behind its names: values in text format, of which "-" is NULL.
+Bytes bound(const std::vector<std::string>& values) {
+  Bytes out;
+  append_u16(out, 0);
+  append_u16(out, static_cast<std::uint16_t>(values.size()));
+  for (const std::string& value : values) {
+    append_u32(out, value == "-" ? 0xffffffff : static_cast<std::uint32_t>(value.size()));
+    if (value != "-") append_text(out, value);
+  }
+  return out;
+}
+
+std::string told(std::string_view sql, const std::vector<std::string>& values) {
+  const Scan found = with_values(scan(sql), bound(values));
+  const SessionEffect& effect = found.effects.at(0);
+  return std::string(to_string(effect.kind)) + " " + effect.name + " " + effect.sql;
+}
+
+TEST(SqlScan, TakesWhatSetConfigSetsFromTheBind) {
+  const std::string all = "select set_config($1, $2, $3)";
+  EXPECT_EQ(told(all, {"My.A", "it's", "f"}), "set my.a SET \"my\".\"a\" TO 'it''s'");
+  EXPECT_EQ(told(all, {"my.a", "x", "true"}), "set_local my.a ");
+  EXPECT_EQ(told(all, {"my.a", "-", "false"}), "reset my.a ");
+  EXPECT_EQ(told(all, {"transaction_read_only", "on", "false"}),
+            "set_local transaction_read_only ");
+  EXPECT_EQ(told("select set_config('my.a', $1, false)", {"x"}), told(all, {"my.a", "x", "f"}));
+  EXPECT_EQ(told("select set_config($1, 'x', false)", {"my.a"}), told(all, {"my.a", "x", "f"}));
+  // What it does not tell stays unknown.
+  EXPECT_EQ(told(all, {"my.a", "x"}), "set_unknown  ");
+  EXPECT_EQ(told(all, {"my.a", "x", "?"}), "set_unknown  ");
+  EXPECT_EQ(told(all, {"my.a", std::string(kSetSqlBytesMax, 'x'), "f"}), "set_unknown  ");
+  EXPECT_FALSE(wants_values(scan("select set_config('my.a', 'x', false)")));
+  EXPECT_FALSE(wants_values(scan("select set_config('my.a', $1 || 'x', false)")));
+  const Bytes whole = bound({"my.a", "x", "f"});
+  for (std::size_t size = 0; size < whole.size(); size++) {
+    const Scan part = with_values(scan(all), ByteSpan(whole).first(size));
+    EXPECT_EQ(part.effects.at(0).kind, Kind::SetUnknown) << size;
+  }
 }
 
 TEST(SqlScan, FindsInEachTextOfTheCorpusWhatIsThere) {
