@@ -222,7 +222,7 @@ std::size_t Client::process_requests(ByteSpan in) {
       if (failing_ != Failing::No) continue;  // refused at once: this request is to be dropped
       break;
     }
-    held_ = server_->tracker().full() || server_->must_wait(frame);
+    held_ = server_->tracker().full() || server_->must_wait(frame, *session_);
     if (held_) {
       stream_.pause_reading();
       break;

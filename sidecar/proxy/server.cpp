@@ -301,9 +301,8 @@ std::size_t Server::process(ByteSpan in) {
 }
 
 bool Server::on_reply(char type, char status) {
-  const auto verdict = tracker_.reply(type, status, [this](const pg::ReplyTracker::Entry& entry) {
-    session_.skipped(entry, client_session());
-  });
+  const auto verdict = tracker_.reply(
+      type, status, [this](const pg::ReplyTracker::Entry& entry) { session_.skipped(entry); });
   if (type == 'C' || type == 'I' || type == 's') {
     // Also where a row limit suspended it: what it does to the session it has done.
     if (verdict.entry.tag != 0) session_.completed(verdict.entry, client_session());
@@ -412,9 +411,8 @@ bool Server::on_error(const pg::Frame& frame) {
   const std::string_view sqlstate = error ? error->sqlstate : "";
   const bool expected = !tracker_.idle();
   std::string instead;
-  const auto verdict = tracker_.reply('E', 0, [this](const pg::ReplyTracker::Entry& entry) {
-    session_.skipped(entry, client_session());
-  });
+  const auto verdict = tracker_.reply(
+      'E', 0, [this](const pg::ReplyTracker::Entry& entry) { session_.skipped(entry); });
   if (expected) {
     instead =
         session_.failed(verdict.entry, client_session(), sqlstate, error ? error->message : "");

@@ -59,7 +59,9 @@ class Server final : public pool::Slot, public net::StreamListener {
   // Carpool has answered the client's last request itself: nothing may be owed any more.
   void end_lease_if_over();
   // Whether the message must be offered again once the server has answered more.
-  bool must_wait(const pg::Frame& frame) const { return ready_held_ || session_.must_wait(frame); }
+  bool must_wait(const pg::Frame& frame, const ClientSession& client) const {
+    return ready_held_ || session_.must_wait(frame, client);
+  }
   // A request begins: for the times that are measured and the text that is logged.
   void query_begins(ByteSpan text);
 

@@ -71,16 +71,6 @@ std::string why_refused(const pg::Scan& scan, std::string_view text, const confi
   return "";
 }
 
-// Whether a failed transaction takes the statement.
-bool ends_transaction(const pg::Scan* scan) {
-  return scan != nullptr &&
-         std::any_of(
-             scan->effects.begin(), scan->effects.end(), [](const pg::SessionEffect& effect) {
-               return effect.kind == Kind::Commit || effect.kind == Kind::Rollback ||
-                      effect.kind == Kind::RollbackTo || effect.kind == Kind::PrepareTransaction;
-             });
-}
-
 void append_body(Bytes& out, char type, std::string_view first, std::string_view second,
                  ByteSpan rest, std::size_t rest_total) {
   append_u8(out, static_cast<std::uint8_t>(type));
@@ -197,7 +187,7 @@ Taken ServerSession::request(const pg::Frame& frame, ClientSession& client,
   return Taken::Yes;
 }
 
-bool ServerSession::must_wait(const pg::Frame& frame) const {
+bool ServerSession::must_wait(const pg::Frame& frame, const ClientSession& client) const {
   if (!tracker_.owes_ready()) return false;
   Reader reader(frame.body());
   switch (frame.type) {
@@ -216,10 +206,16 @@ bool ServerSession::must_wait(const pg::Frame& frame) const {
     default:
       return false;
   }
-  if (naming_ == 0) return false;
+  if (pending_.empty()) return false;
   const std::string_view name = reader.cstring();
-  return std::any_of(pending_.begin(), pending_.end(), [name](const Pending& pending) {
-    return pending.names && pending.name == name;
+  // What the name stands for must have been prepared, and of a Parse the same text turned out good.
+  const pg::StatementRef* named = name.empty() ? nullptr : client.statements.find(name);
+  const std::string_view text = frame.type == 'P' ? as_text(reader.rest()) : std::string_view();
+  return std::any_of(pending_.begin(), pending_.end(), [&](const Pending& pending) {
+    if (pending.names && pending.name == name) return true;
+    if (!pending.statement) return false;
+    if (named != nullptr && pending.statement == *named) return true;
+    return !text.empty() && (pending.statement->body == text || pending.statement == tables_.taken);
   });
 }
 
@@ -365,14 +361,12 @@ Taken ServerSession::parse(const pg::Frame& frame, ClientSession& client,
     out.pass(frame.bytes.size());
     return Taken::Yes;
   }
-  const bool in_failed_transaction =
-      tracker_.status() == 'E' && tracker_.idle() && !tracker_.needs_sync();
-  if (in_failed_transaction && !ends_transaction(statement->scan.get())) {
-    let_server_refuse(frame, name, reader.rest(), client, settings, out);
-    return Taken::Yes;
-  }
   client.statements.set(name, statement);
   out.drop(frame.bytes.size());
+  // A failed transaction takes but few statements, and PostgreSQL knows which.
+  if (tracker_.status() == 'E' && statements_.has_name(*statement.get())) {
+    close_on_server(*statement.get(), out);
+  }
   if (statements_.use(*statement.get())) {
     counters_.prepares_reused++;
     Bytes bytes;
@@ -463,9 +457,10 @@ void ServerSession::ensure(const pg::StatementRef& statement, const config::Pool
 void ServerSession::ensure_unnamed(ClientSession& client, Outgoing& out) {
   if (!client.unnamed) return;  // PostgreSQL says that there is none
   if (unnamed_ == client.unnamed && unnamed_version_ == unnamed_->version) return;
+  const std::uint32_t tag = note_unnamed(client);
   pg::append_parse(out.insert(), "", as_bytes(client.unnamed->body));
   counters_.prepares_forwarded++;
-  tracker_.sent(pg::Request::Parse, true);
+  tracker_.sent(pg::Request::Parse, true, tag);
   unnamed_ = client.unnamed;
   unnamed_version_ = unnamed_->version;
 }

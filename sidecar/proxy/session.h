@@ -77,7 +77,7 @@ class ServerSession {
 
   // Whether what the message means is not known before the server has answered what is under way,
   // because a name that it uses may change with that; it is to be offered again then.
-  bool must_wait(const pg::Frame& frame) const;
+  bool must_wait(const pg::Frame& frame, const ClientSession& client) const;
 
   // What makes this server's session the client's: texts, each a simple query of our own. Empty
   // when it is already.
@@ -92,7 +92,8 @@ class ServerSession {
   // Returns the message to tell the client instead of this; empty: this.
   std::string failed(const pg::ReplyTracker::Entry& entry, ClientSession* client,
                      std::string_view sqlstate, std::string_view message);
-  void skipped(const pg::ReplyTracker::Entry& entry, ClientSession* client);
+  // Before the failed() or ready() that it comes with.
+  void skipped(const pg::ReplyTracker::Entry& entry) { skipped_.push_back(entry); }
   // A request is over, and did what it should.
   void ended(const pg::ReplyTracker::Entry& entry, ClientSession* client);
   void ready(char status, ClientSession* client);
@@ -151,6 +152,7 @@ class ServerSession {
   // what comes before that: under a name that the server has.
   void let_server_refuse(const pg::Frame& frame, std::string_view name, ByteSpan rest,
                          const ClientSession& client, const config::Pool& settings, Outgoing& out);
+  void undo_skipped(ClientSession* client);
   void undo(const pg::ReplyTracker::Entry& entry, ClientSession* client, bool failed);
   Taken refuse(bool simple, std::string_view sqlstate, const std::string& message, Bytes& answer);
 
@@ -179,8 +181,8 @@ class ServerSession {
   std::vector<std::pair<std::string, std::shared_ptr<const pg::Scan>>> portals_;
   std::deque<Pending> pending_;  // in the order of their tags
   std::uint32_t tags_ = 0;
-  std::uint32_t naming_ = 0;       // of pending_, those that change a name of the client's
-  bool unnamed_restored_ = false;  // since the last error
+  std::uint32_t naming_ = 0;  // of pending_, those that change a name of the client's
+  std::vector<pg::ReplyTracker::Entry> skipped_;  // by the error at hand, in their order
   bool tainted_ = false;
 };
 

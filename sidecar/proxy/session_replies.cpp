@@ -86,26 +86,26 @@ std::string ServerSession::failed(const pg::ReplyTracker::Entry& entry, ClientSe
     client->pins.on_error();
   }
   // Of a simple query more replies come; the others are over.
+  undo_skipped(client);
   if (entry.request != pg::Request::Query) undo(entry, client, true);
-  unnamed_restored_ = false;
   return instead;
 }
 
-void ServerSession::skipped(const pg::ReplyTracker::Entry& entry, ClientSession* client) {
-  undo(entry, client, false);
+// Backwards: of several that change one name, what was before the first is what is left.
+void ServerSession::undo_skipped(ClientSession* client) {
+  for (std::size_t i = skipped_.size(); i > 0; --i) undo(skipped_[i - 1], client, false);
+  skipped_.clear();
 }
 
 void ServerSession::undo(const pg::ReplyTracker::Entry& entry, ClientSession* client, bool failed) {
   Pending* pending = find_pending(entry.tag);
   if (pending != nullptr && pending->unnamed) {
-    // A Parse that fails leaves no unnamed statement; one that is skipped leaves the one before it,
-    // and of several that is the one before the first.
-    if (failed || !unnamed_restored_) {
-      unnamed_ = failed ? pg::StatementRef() : pending->server_unnamed;
-      unnamed_version_ = unnamed_ ? unnamed_->version : 0;
-      if (client != nullptr) client->unnamed = failed ? pg::StatementRef() : pending->statement;
+    // A Parse that fails leaves no unnamed statement; one that is skipped leaves the one before it.
+    unnamed_ = failed ? pg::StatementRef() : pending->server_unnamed;
+    unnamed_version_ = unnamed_ ? unnamed_->version : 0;
+    if (client != nullptr && !entry.ours) {
+      client->unnamed = failed ? pg::StatementRef() : pending->statement;
     }
-    unnamed_restored_ = true;
     return drop_pending(entry.tag);
   }
   switch (entry.request) {
@@ -152,7 +152,7 @@ void ServerSession::ended(const pg::ReplyTracker::Entry& entry, ClientSession* c
 }
 
 void ServerSession::ready(char status, ClientSession* client) {
-  unnamed_restored_ = false;
+  undo_skipped(client);
   follower_.settle(now_);
   follower_.on_ready(status);
   if (status == 'I') portals_.clear();

@@ -160,6 +160,18 @@ TEST_F(Session, ANameWhoseParseFailedIsFreeAlsoInAPipeline) {
   EXPECT_EQ(sqlstate_of(wire.read_until("Z")), "26000");
 }
 
+TEST_F(Session, AStatementWhosePreparationAnErrorSkippedIsPreparedForTheNextBatch) {
+  Wire first = client();
+  exchange(first, parse_message("s", "select 'good'") + sync_message());
+  postgres().terminate_backends();
+  // A new server, which lacks it: what prepares it there is skipped with the rest of the batch.
+  const std::string failing = bind_message("", "nothing");
+  const std::string use = bind_message("", "s") + execute_message("") + sync_message();
+  ASSERT_TRUE(first.send(failing + use + use));
+  EXPECT_EQ(sqlstate_of(first.read_until("Z")), "26000");
+  EXPECT_EQ(value_of(first.read_until("Z")), "good");
+}
+
 TEST_F(Session, AnUnnamedStatementThatAnErrorSkippedIsNotThere) {
   Wire first = client();
   Wire second = client();

@@ -88,6 +88,15 @@ class Keeper {
         "GRANT ALL ON shape TO prop_a");
   }
 
+  // Until then a client that has left may hold its locks.
+  void wait_for_end(int pid) {
+    const std::string sql =
+        "SELECT count(*) FROM pg_stat_activity WHERE pid = " + std::to_string(pid);
+    for (int waited = 0; waited < kSettleMs && run(sql) != "0"; waited += 2) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(2));
+    }
+  }
+
   // What clients hold at this moment: locks, and tables of their own.
   std::string held() {
     return run(
@@ -238,8 +247,10 @@ class Runner {
       case Act::kReconnect:
         break;
     }
+    const int pid = client.direct->pid();
     client.direct.reset();
     client.pooled.reset();
+    direct_keeper_.wait_for_end(pid);
     if (auto difference = settle(at)) return difference;
     return connect(script, client, static_cast<size_t>(step.client), at);
   }

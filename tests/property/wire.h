@@ -55,6 +55,9 @@ class Connection {
   Connection& operator=(const Connection&) = delete;
   ~Connection();
 
+  // The process of the server, where it is PostgreSQL itself.
+  int pid() const { return PQbackendPID(conn_); }
+
   // Empty when signed in.
   const std::string& failure() const { return failure_; }
 
