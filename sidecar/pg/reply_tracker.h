@@ -80,6 +80,12 @@ class ReplyTracker {
   // Whether the replies at hand are Carpool's own.
   bool front_is_ours() const { return !idle() && entries_[head_].ours; }
 
+  // Whether nothing but the end of a batch is owed: then swallow_sync() makes it Carpool's own.
+  bool owes_only_sync() const {
+    return outstanding() == 1 && entries_[head_].request == Request::Sync;
+  }
+  void swallow_sync() { entries_[head_].ours = true; }
+
   // Whether the next answer is Carpool's to give; then pop_local() takes its entry.
   bool front_is_local() const { return !idle() && entries_[head_].request == Request::Local; }
   Entry pop_local() { return pop(); }

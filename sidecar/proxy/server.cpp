@@ -413,9 +413,16 @@ bool Server::on_error(const pg::Frame& frame) {
   std::string instead;
   const auto verdict = tracker_.reply(
       'E', 0, [this](const pg::ReplyTracker::Entry& entry) { session_.skipped(entry); });
+  bool heals = false;
   if (expected) {
+    heals = client_ != nullptr && verdict.forward &&
+            session_.can_heal(verdict.entry, sqlstate, error ? error->message : "");
     instead =
         session_.failed(verdict.entry, client_session(), sqlstate, error ? error->message : "");
+  }
+  if (heals) {
+    heal();
+    return false;
   }
   const bool fatal = error && (error->severity == "FATAL" || error->severity == "PANIC");
   // A Parse of ours that fails is the failure of the client's request that needed it.
@@ -443,6 +450,23 @@ bool Server::on_error(const pg::Frame& frame) {
       fmt::format("canceling statement due to {} of {}", canceled_by_, pool_.describe()));
   pass_to_client(out);
   return false;
+}
+
+// The client's batch once more. Its statement is prepared again on the way, and its first Sync has
+// already been sent.
+void Server::heal() {
+  const Bytes batch = session_.take_batch();
+  Outgoing out(batch, pool_.proxy().scratch());
+  pg::Framer framer(pg::Framer::Side::FromClient);
+  Bytes answer;
+  while (out.taken() < batch.size()) {
+    const pg::Frame frame = framer.next(out.rest());
+    framer.take(frame);
+    const ServerSession::Taken taken =
+        session_.request(frame, *client_session(), pool_.settings().pool, out, answer);
+    CHECK(taken == ServerSession::Taken::Yes && answer.empty());
+  }
+  send(out.bytes());
 }
 
 void Server::finish_query(Micros now) {

@@ -99,6 +99,7 @@ class Server final : public pool::Slot, public net::StreamListener {
   void on_ready();
   // Whether the error goes to the client as it is.
   bool on_error(const pg::Frame& frame);
+  void heal();
   void pass_to_client(ByteSpan bytes);
   void finish_query(Micros now);
   void log_slow(Micros now);

@@ -150,6 +150,27 @@ void ServerSession::drop_pending(std::uint32_t tag) {
 
 // ---- requests
 
+void ServerSession::note_batch(const pg::Frame& frame) {
+  const bool whole = frame.kind == pg::Frame::Kind::Whole;
+  const bool begins = tracker_.idle() && !tracker_.needs_sync() && tracker_.status() == 'I';
+  if (begins) {
+    batch_.clear();
+    batch_state_ = frame.type == 'B' ? Batch::Open : Batch::None;
+    batch_describes_ = false;
+  }
+  if (batch_state_ != Batch::Open) return;
+  const bool describes =
+      frame.type == 'D' && whole && !frame.body().empty() && frame.body()[0] == 'P';
+  const bool belongs = begins || describes || frame.type == 'E' || frame.type == 'S';
+  if (!whole || !belongs || batch_.size() + frame.bytes.size() > kBatchBytesMax) {
+    batch_state_ = Batch::None;
+    return;
+  }
+  append(batch_, frame.bytes);
+  if (describes) batch_describes_ = true;
+  if (frame.type == 'S') batch_state_ = Batch::Whole;
+}
+
 Taken ServerSession::request(const pg::Frame& frame, ClientSession& client,
                              const config::Pool& settings, Outgoing& out, Bytes& answer) {
   const std::size_t size = frame.bytes.size();
@@ -157,6 +178,7 @@ Taken ServerSession::request(const pg::Frame& frame, ClientSession& client,
     out.pass(size);  // the server ignores it
     return Taken::Yes;
   }
+  if (batch_state_ == Batch::Open || frame.type == 'B') note_batch(frame);
   switch (frame.type) {
     case 'Q':
       return query(frame, client, settings, out, answer);
@@ -455,7 +477,15 @@ void ServerSession::ensure(const pg::StatementRef& statement, const config::Pool
 }
 
 void ServerSession::ensure_unnamed(ClientSession& client, Outgoing& out) {
-  if (!client.unnamed) return;  // PostgreSQL says that there is none
+  if (!client.unnamed) {
+    if (!unnamed_) return;  // PostgreSQL says that there is none
+    // It is another client's.
+    const std::uint32_t tag = note_unnamed(client);
+    pg::append_close(out.insert(), 'S', "");
+    tracker_.sent(pg::Request::Close, true, tag);
+    unnamed_ = {};
+    return;
+  }
   if (unnamed_ == client.unnamed && unnamed_version_ == unnamed_->version) return;
   const std::uint32_t tag = note_unnamed(client);
   pg::append_parse(out.insert(), "", as_bytes(client.unnamed->body));
@@ -482,7 +512,7 @@ Taken ServerSession::bind(const pg::Frame& frame, ClientSession& client,
   if (found == nullptr) {
     // PREPAREd in SQL, or not at all: PostgreSQL knows.
     set_portal(portal, nullptr);
-    tracker_.sent(pg::Request::Bind);
+    tracker_.sent(pg::Request::Bind, false, kForeignTag);
     out.pass(frame.bytes.size());
     return Taken::Yes;
   }

@@ -89,6 +89,14 @@ class ServerSession {
   // ---- replies; `client` is null once it has gone
 
   void completed(const pg::ReplyTracker::Entry& entry, ClientSession* client);
+  // Whether the error need not reach the client: a statement that PostgreSQL has lost, or whose
+  // result has another shape since a table was changed, was used by a whole batch that has done
+  // nothing yet, and can be prepared again. A changed shape only where the batch asks for it: a
+  // client that relies on what it was told before must hear of it. Then take_batch() is what the
+  // client sent, to be requested once more; before failed().
+  bool can_heal(const pg::ReplyTracker::Entry& entry, std::string_view sqlstate,
+                std::string_view message) const;
+  Bytes take_batch();
   // Returns the message to tell the client instead of this; empty: this.
   std::string failed(const pg::ReplyTracker::Entry& entry, ClientSession* client,
                      std::string_view sqlstate, std::string_view message);
@@ -107,10 +115,12 @@ class ServerSession {
   bool tainted() const { return tainted_; }
 
  private:
-  // A Bind's tag is its statement's id with this bit: enough to know what failed, and nothing to
-  // remember for each.
+  // A Bind's tag is its statement's id with this bit: enough to know what failed, and
+  // nothing to remember for each.
   static constexpr std::uint32_t kBindTag = 1u << 31;
-  // A Parse whose name the server has from the client: nothing is to be taken back.
+  // A batch that is larger is not healed.
+  static constexpr std::size_t kBatchBytesMax = 8 * 1024;
+  // A Parse or Bind whose name is the client's own on the server: there is nothing to be found.
   static constexpr std::uint32_t kForeignTag = kBindTag;
 
   // What a request that is under way will change, found again by its tag.
@@ -159,6 +169,7 @@ class ServerSession {
   // Puts a Parse in front where the server lacks the statement.
   void ensure(const pg::StatementRef& statement, const config::Pool& settings, Outgoing& out);
   void ensure_unnamed(ClientSession& client, Outgoing& out);
+  void note_batch(const pg::Frame& frame);
   void make_room(const config::Pool& settings, Outgoing& out);
   void close_on_server(const pg::Statement& statement, Outgoing& out);
   void apply(const pg::SessionEffect& effect, ClientSession* client);
@@ -179,6 +190,11 @@ class ServerSession {
   std::uint32_t unnamed_version_ = 0;
   // Portals whose statement does something to the session; hardly ever any.
   std::vector<std::pair<std::string, std::shared_ptr<const pg::Scan>>> portals_;
+  // The client's batch at hand, as it came, where it may be healed: a Bind and what belongs to it.
+  enum class Batch : std::uint8_t { None, Open, Whole };
+  Batch batch_state_ = Batch::None;
+  bool batch_describes_ = false;
+  Bytes batch_;
   std::deque<Pending> pending_;  // in the order of their tags
   std::uint32_t tags_ = 0;
   std::uint32_t naming_ = 0;  // of pending_, those that change a name of the client's

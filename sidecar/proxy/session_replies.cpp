@@ -7,6 +7,20 @@ namespace carpool::proxy {
 
 using Kind = pg::SessionEffect::Kind;
 
+namespace {
+
+bool is_lost(std::string_view sqlstate) {
+  return sqlstate == pg::sqlstate::kInvalidSqlStatementName;
+}
+
+bool has_changed(std::string_view sqlstate, std::string_view message) {
+  // A server that translates its messages (lc_messages) is not understood: its error is passed on.
+  return sqlstate == pg::sqlstate::kFeatureNotSupported &&
+         message.find("cached plan must not change result type") != std::string_view::npos;
+}
+
+}  // namespace
+
 void ServerSession::apply(const pg::SessionEffect& effect, ClientSession* client) {
   follower_.apply(effect);
   if (client != nullptr) {
@@ -55,15 +69,28 @@ void ServerSession::completed(const pg::ReplyTracker::Entry& entry, ClientSessio
   pending->statements_done++;
 }
 
+bool ServerSession::can_heal(const pg::ReplyTracker::Entry& entry, std::string_view sqlstate,
+                             std::string_view message) const {
+  // What came before it in the transaction, or behind it in a pipeline, would be out of order.
+  if (batch_state_ != Batch::Whole || !tracker_.owes_only_sync() || tracker_.status() != 'I') {
+    return false;
+  }
+  const bool is_named = (entry.tag & kBindTag) != 0 && entry.tag != kForeignTag;
+  if (!is_named || !(is_lost(sqlstate) || has_changed(sqlstate, message))) return false;
+  return is_lost(sqlstate) || batch_describes_;
+}
+
+Bytes ServerSession::take_batch() {
+  batch_state_ = Batch::None;
+  tracker_.swallow_sync();
+  return std::move(batch_);
+}
+
 std::string ServerSession::failed(const pg::ReplyTracker::Entry& entry, ClientSession* client,
                                   std::string_view sqlstate, std::string_view message) {
   const Pending* pending = find_pending(entry.tag);
   std::string instead;
-  const bool stale =
-      sqlstate == pg::sqlstate::kInvalidSqlStatementName ||
-      (sqlstate == pg::sqlstate::kFeatureNotSupported &&
-       message.find("cached plan must not change result type") != std::string_view::npos);
-  if (stale) {
+  if (is_lost(sqlstate) || has_changed(sqlstate, message)) {
     // Every server's plan for it is old, or gone: each prepares it again before its next use.
     const pg::StatementRef statement =
         (entry.tag & kBindTag) != 0 ? statements_.find_id(entry.tag & ~kBindTag) : unnamed_;

@@ -172,6 +172,16 @@ TEST_F(Session, AStatementWhosePreparationAnErrorSkippedIsPreparedForTheNextBatc
   EXPECT_EQ(value_of(first.read_until("Z")), "good");
 }
 
+TEST_F(Session, TheUnnamedStatementOfAnotherClientIsOutOfReach) {
+  Wire first = client();
+  exchange(first, parse_message("", "select 'secret'") + sync_message());
+  Wire second = client();
+  const std::string use = bind_message("", "") + execute_message("") + sync_message();
+  EXPECT_EQ(sqlstate_of(exchange(second, use)), "26000");
+  EXPECT_EQ(sqlstate_of(exchange(second, describe_message('S', "") + sync_message())), "26000");
+  EXPECT_EQ(value_of(exchange(first, use)), "secret");
+}
+
 TEST_F(Session, AnUnnamedStatementThatAnErrorSkippedIsNotThere) {
   Wire first = client();
   Wire second = client();
@@ -199,6 +209,81 @@ TEST_F(Session, TheSameTextUnderAnotherSearchPathIsAnotherStatement) {
     EXPECT_EQ(value_of(exchange(first, use)), "1");
     EXPECT_EQ(value_of(exchange(second, use)), "x");
   }
+}
+
+// A table whose only column changes its type, and back.
+class SchemaChange : public Session {
+ protected:
+  SchemaChange() { direct.query("drop table if exists changing; create table changing (n int)"); }
+  void change(const std::string& type) {
+    const Reply done = direct.query("truncate changing; alter table changing alter n type " + type +
+                                    " using null; insert into changing values ('7')");
+    EXPECT_TRUE(done.ok()) << done.message;
+  }
+
+  Connection direct = postgres().connect();
+  const std::string prepare = parse_message("s", "select * from changing") + sync_message();
+  const std::string use = bind_message("", "s") + execute_message("") + sync_message();
+  const std::string described =
+      bind_message("", "s") + describe_message('P', "") + execute_message("") + sync_message();
+};
+
+TEST_F(SchemaChange, ABatchThatAsksForTheShapeIsHealed) {
+  // libpq, psycopg and node-postgres: Bind, Describe, Execute, Sync.
+  change("int");
+  Wire first = client();
+  Wire second = client();
+  exchange(first, prepare);
+  exchange(second, prepare);
+  for (const char* type : {"text", "int", "text"}) {
+    change(type);
+    for (Wire* wire : {&first, &second, &first}) {
+      const auto answer = exchange(*wire, described);
+      EXPECT_EQ(types(answer), "2TDCZ") << sqlstate_of(answer);
+      EXPECT_EQ(value_of(answer), "7");
+    }
+  }
+}
+
+TEST_F(SchemaChange, AClientThatReliesOnTheOldShapeIsToldAsByPostgres) {
+  // asyncpg and tokio-postgres: Bind, Execute, Sync, and rows are read as they were described once.
+  change("int");
+  Wire wire = client();
+  exchange(wire, prepare);
+  EXPECT_EQ(value_of(exchange(wire, use)), "7");
+  change("text");
+  EXPECT_EQ(sqlstate_of(exchange(wire, use)), "0A000");
+  // Preparing it again, under this name or another, is the cure.
+  EXPECT_EQ(types(exchange(wire, close_message('S', "s") + prepare)), "31Z");
+  EXPECT_EQ(value_of(exchange(wire, use)), "7");
+}
+
+TEST_F(SchemaChange, InATransactionTheErrorIsTheClients) {
+  change("int");
+  Wire wire = client();
+  exchange(wire, prepare);
+  wire.query("begin");
+  change("text");
+  const auto answer = exchange(wire, described);
+  EXPECT_EQ(sqlstate_of(answer), "0A000");
+  EXPECT_EQ(find(answer, 'Z')->body, "E");
+  wire.query("rollback");
+  EXPECT_EQ(value_of(exchange(wire, described)), "7");
+}
+
+TEST_F(Session, AStatementThatPostgresHasLostIsPreparedAgain) {
+  Wire wire = client();
+  const std::string lose =
+      "do $$ begin execute 'deal' || 'locate all'; end $$";  // nothing that a text shows
+  exchange(wire, parse_message("s", "select 'found', $1::text") + sync_message());
+  for (const std::string& describe : {std::string(), describe_message('P', "")}) {
+    EXPECT_EQ(sqlstate_of(wire.query(lose)), "");
+    const auto answer =
+        exchange(wire, bind_texts("s", {"x"}) + describe + execute_message("") + sync_message());
+    EXPECT_EQ(sqlstate_of(answer), "");
+    EXPECT_EQ(value_of(answer).substr(0, 5), "found");
+  }
+  EXPECT_EQ(sqlstate_of(exchange(wire, bind_message("", "nothing") + sync_message())), "26000");
 }
 
 // What the server says a parameter is, last of all.

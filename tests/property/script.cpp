@@ -25,6 +25,7 @@ const std::vector<Setting>& settings() {
       {"extra_float_digits", {"0", "1", "3"}},
       {"work_mem", {"1MB", "2MB"}},
       {"app.tenant", {"red", "blue", ""}},
+      {"app.origin", {"here", "begun"}},
       {"default_transaction_isolation", {"read committed", "serializable"}},
   };
   return all;
@@ -241,10 +242,10 @@ class Maker {
 
   void show() {
     const std::string name = pick(settings()).name;
-    if (name == "app.tenant") {
+    if (name == "app.tenant" || name == "app.origin") {
       // A setting that PostgreSQL does not know is NULL until the first SET in a session, and empty
       // after a RESET: which of both is one of the documented differences.
-      return run("SELECT coalesce(current_setting('app.tenant', true), '')");
+      return run("SELECT coalesce(current_setting('" + name + "', true), '')");
     }
     run("SHOW " + name);
   }
@@ -561,7 +562,7 @@ Script make_script(uint64_t seed, const Kinds& kinds, int steps_max) {
   for (int i = 0; i < clients; i++) {
     const int how = kinds.has("startup") ? maker.below(6) : 0;
     script.startup.push_back(how == 1   ? " application_name=starter"
-                             : how == 2 ? " options='-c statement_timeout=8s -c app.tenant=begun'"
+                             : how == 2 ? " options='-c statement_timeout=8s -c app.origin=begun'"
                              : how == 3
                                  ? " options='-c TimeZone=Asia/Tokyo -c search_path=pg_catalog'"
                                  : "");
