@@ -258,6 +258,20 @@ std::vector<std::string> replay(const StatePtr& server_has, const StatePtr& clie
   return {before + parts.encoding + parts.settings + after};
 }
 
+std::string all_options(std::string_view options,
+                        const std::vector<std::pair<std::string, std::string>>& parameters) {
+  std::string all(options);
+  for (const auto& [name, value] : parameters) {
+    if (name.starts_with("_pq_.")) continue;
+    all += all.empty() ? "-c " : " -c ";
+    for (const char c : name + "=" + value) {
+      if (c == '\\' || c == ' ' || (c >= '\t' && c <= '\r')) all += '\\';
+      all += c;
+    }
+  }
+  return all;
+}
+
 StartupSettings startup_settings(
     std::string_view options, const std::vector<std::pair<std::string, std::string>>& parameters) {
   StartupSettings settings;

@@ -107,6 +107,10 @@ struct StartupSettings {
 StartupSettings startup_settings(
     std::string_view options, const std::vector<std::pair<std::string, std::string>>& parameters);
 
+// The options, and the same parameters as options behind them.
+std::string all_options(std::string_view options,
+                        const std::vector<std::pair<std::string, std::string>>& parameters);
+
 // The reported parameters of a server and their values when its session began.
 class ReportedValues {
  public:

@@ -32,6 +32,11 @@ std::string_view reported_name(std::string_view lower) {
   return "";
 }
 
+// Any other value is PostgreSQL's to refuse.
+bool is_replication(std::string_view value) {
+  return !value.empty() && value != "false" && value != "off" && value != "0" && value != "no";
+}
+
 }  // namespace
 
 std::size_t Client::process_startup(ByteSpan in) {
@@ -103,12 +108,18 @@ void Client::on_startup_message(pg::Startup& startup) {
     return reject(RejectReason::AuthFailed, "28000",
                   "only TLS connections are taken here (listen.tls.mode: require)");
   }
-  if (!startup.replication.empty() && startup.replication != "false" &&
-      startup.replication != "off" && startup.replication != "0" && startup.replication != "no") {
-    return reject(RejectReason::ProtocolError, "0A000",
-                  "replication connections are not pooled: connect to PostgreSQL directly");
+  pg::StartupSettings settings = pg::startup_settings(startup.options, startup.parameters);
+  ServerStartup server_startup;
+  if (is_replication(startup.replication)) {
+    // A WAL sender takes no SQL, or little: nothing can be replayed on it.
+    server_startup.replication = startup.replication;
+    server_startup.options = pg::all_options(startup.options, startup.parameters);
+    settings = {};
+  } else if (!settings.replayable) {
+    server_startup.options = startup.options;
+    settings = pg::startup_settings("", startup.parameters);
   }
-  LivePool* pool = proxy_.find_pool(startup.database, startup.user);
+  LivePool* pool = proxy_.find_pool(startup.database, startup.user, server_startup);
   if (pool == nullptr) {
     return reject(RejectReason::NoDatabase, "3D000",
                   fmt::format("no entry of `databases` in Carpool's configuration matches "
@@ -125,12 +136,6 @@ void Client::on_startup_message(pg::Startup& startup) {
     stream_.write(out);
   }
   pool_ = pool;
-  pg::StartupSettings settings = pg::startup_settings(startup.options, startup.parameters);
-  if (!settings.replayable) {
-    return reject(RejectReason::ProtocolError, "0A000",
-                  "the startup options hold a switch that is no setting (-c name=value), which "
-                  "cannot follow a client from server to server");
-  }
   session_.emplace(pool->tables().states, pool->tables().states.make(settings.parameters));
   // What it asks for of that which PostgreSQL reports; its server takes it over before its first
   // request, and reports then how it spells it.

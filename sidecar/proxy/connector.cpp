@@ -151,7 +151,7 @@ void Connector::finish() {
 
 void Connector::start(const config::Server& settings, const std::string& database,
                       const std::string& user, const std::string& password,
-                      Micros statement_timeout_us) {
+                      Micros statement_timeout_us, const ServerStartup& startup) {
   attempt_ = std::make_shared<Attempt>();
   std::shared_ptr<Attempt> attempt = attempt_;
   ConnectFailure failure;
@@ -200,6 +200,10 @@ void Connector::start(const config::Server& settings, const std::string& databas
     attempt->set("options", fmt::format("{} -c statement_timeout={}", attempt->get("options"),
                                         statement_timeout_us / kMicrosPerMilli));
   }
+  if (!startup.options.empty()) {
+    attempt->set("options", attempt->get("options") + " " + startup.options);
+  }
+  override_with("replication", startup.replication);
   // GSS encryption would put a layer between the relay and the socket.
   attempt->set("gssencmode", "disable");
 

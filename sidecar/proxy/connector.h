@@ -38,6 +38,16 @@ struct ConnectFailure {
   bool permanent() const;
 };
 
+// What a client asks for in its startup packet that no server can be given later: servers are
+// opened with it, and shared only by clients that ask for the same.
+struct ServerStartup {
+  std::string options;      // as of PostgreSQL's command line, after those of the settings
+  std::string replication;  // "true", "database" and their like; empty: an ordinary session
+
+  bool plain() const { return options.empty() && replication.empty(); }
+  auto operator<=>(const ServerStartup&) const = default;
+};
+
 // Asks PostgreSQL to cancel what a server runs. Copyable, outlives the server.
 class CancelTicket {
  public:
@@ -64,7 +74,8 @@ class Connector {
   // `database` and `user` are the client's, for where the settings name none, and `password` is
   // that of `user`, for where they have none for it.
   void start(const config::Server& settings, const std::string& database, const std::string& user,
-             const std::string& password, Micros statement_timeout_us);
+             const std::string& password, Micros statement_timeout_us,
+             const ServerStartup& startup = {});
 
   // After success only.
   int fd() const;

@@ -22,15 +22,19 @@ constexpr Micros kRepeatError_us = 30 * kMicrosPerSecond;
 // SQLSTATE classes are two characters; PostgreSQL has about forty of them.
 constexpr std::size_t kErrorClassesMax = 64;
 
+// Of startup options in the name of a pool.
+constexpr std::size_t kLabelOptionsMax = 64;
+
 constexpr const char* kModeNames[] = {"session", "transaction", "statement"};
 
 }  // namespace
 
-LivePool::LivePool(Proxy& proxy, std::string database, std::string user,
+LivePool::LivePool(Proxy& proxy, std::string database, std::string user, ServerStartup startup,
                    const config::Database& settings, std::uint64_t seed)
     : proxy_(proxy),
       database_(std::move(database)),
       user_(std::move(user)),
+      startup_(std::move(startup)),
       settings_(settings),
       pool_(settings.pool, seed) {}
 
@@ -110,8 +114,15 @@ std::pair<const char*, std::string> LivePool::why_no_server(Micros waited_us) co
                                describe(), seconds(waited_us))};
 }
 
+std::string LivePool::label() const {
+  if (startup_.plain()) return database_;
+  return startup_.replication.empty()
+             ? fmt::format("{}?options={}", database_, startup_.options.substr(0, kLabelOptionsMax))
+             : fmt::format("{}?replication={}", database_, startup_.replication);
+}
+
 std::string LivePool::describe() const {
-  return fmt::format("pool {}/{} ({} of {} servers lent)", database_, user_,
+  return fmt::format("pool {}/{} ({} of {} servers lent)", label(), user_,
                      pool_.count(SlotState::Leased), settings_.pool.size + settings_.pool.overflow);
 }
 
@@ -158,7 +169,10 @@ void LivePool::server_failed(Server& server, const ConnectFailure& failure, Micr
   pool_.open_failed(server, now);
   server.finish_closing(failure.message);
   // With servers left, the pool goes on with those: a wrong new password harms nobody.
-  if (failure.permanent() && pool_.open() == 0) reject_waiting(failure);
+  // What a client has asked for and PostgreSQL refuses will not get better.
+  const bool refused =
+      !startup_.plain() && failure.kind == pool::ConnectError::Other && !failure.sqlstate.empty();
+  if ((failure.permanent() || refused) && pool_.open() == 0) reject_waiting(failure);
 }
 
 void LivePool::reject_waiting(const ConnectFailure& failure) {
@@ -202,7 +216,8 @@ void LivePool::time_out_logins(Micros now) {
 }
 
 bool LivePool::abandoned() const {
-  if ((!welcome_.empty() && !retired_) || client_count() > 0) return false;
+  const bool known = !welcome_.empty() && !retired_ && startup_.plain();
+  if (known || client_count() > 0) return false;
   bool has_slot = false;
   pool_.for_each_slot([&](const pool::Slot&) { has_slot = true; });
   return !has_slot;
@@ -231,7 +246,7 @@ void LivePool::count_error(std::string_view sqlstate) {
 
 pool::PoolSnapshot LivePool::snapshot(Micros now) const {
   pool::PoolSnapshot snapshot;
-  snapshot.database = database_;
+  snapshot.database = label();
   snapshot.user = user_;
   snapshot.mode = kModeNames[static_cast<std::size_t>(settings_.pool.mode)];
   snapshot.size = settings_.pool.size;

@@ -29,12 +29,14 @@ struct ClientsByState {};
 class LivePool {
  public:
   // `proxy` must outlive it.
-  LivePool(Proxy& proxy, std::string database, std::string user, const config::Database& settings,
-           std::uint64_t seed);
+  LivePool(Proxy& proxy, std::string database, std::string user, ServerStartup startup,
+           const config::Database& settings, std::uint64_t seed);
   ~LivePool();
 
   const std::string& database() const { return database_; }
   const std::string& user() const { return user_; }
+  // What its servers are opened with beside the settings.
+  const ServerStartup& startup() const { return startup_; }
   const config::Database& settings() const { return settings_; }
   Proxy& proxy() { return proxy_; }
   pool::Pool& pool() { return pool_; }
@@ -76,6 +78,8 @@ class LivePool {
 
   void count_error(std::string_view sqlstate);
   pool::PoolSnapshot snapshot(Micros now) const;
+  // The database, and what else tells the pool from others of its user: for labels.
+  std::string label() const;
   // "pool app/alice (5 of 5 servers lent)": for messages to people.
   std::string describe() const;
 
@@ -96,6 +100,7 @@ class LivePool {
   SessionTables tables_;
   const std::string database_;
   const std::string user_;
+  const ServerStartup startup_;
   config::Database settings_;
   pool::Pool pool_;
   std::array<ClientList, pool::kClientStates> clients_;

@@ -116,16 +116,41 @@ void Proxy::client_refused(pool::RejectReason reason, LivePool* pool) {
   if (pool != nullptr) pool->counters().clients_rejected[static_cast<std::size_t>(reason)]++;
 }
 
-LivePool* Proxy::find_pool(const std::string& database, const std::string& user) {
-  const config::Database* settings = config_.find_database(database);
-  if (settings == nullptr) return nullptr;
-  const auto key = std::make_pair(database, user);
+std::optional<config::Database> Proxy::settings_of(const PoolKey& key) const {
+  const config::Database* found = config_.find_database(key.database);
+  const std::string& replication = key.startup.replication;
+  // Physical replication is not of one database, and its clients name none.
+  if (found == nullptr && !replication.empty() && replication != "database") {
+    found = &config_.databases.front();
+  }
+  if (found == nullptr) return std::nullopt;
+  config::Database settings = *found;
+  if (key.startup.plain()) return settings;
+  settings.pool.min_idle = 0;
+  if (replication.empty()) return settings;
+  // A session of the client's own: its server is closed with it, and may run one command for ever.
+  settings.pool.mode = config::PoolMode::Session;
+  settings.pool.reset_query.clear();
+  settings.pool.query_timeout_us = 0;
+  settings.pool.statement_timeout_us = 0;
+  settings.pool.idle_transaction_timeout_us = 0;
+  return settings;
+}
+
+LivePool* Proxy::find_pool(const std::string& database, const std::string& user,
+                           const ServerStartup& startup) {
+  const PoolKey key{database, user, startup};
   auto found = pools_.find(key);
+  // A pool whose database is not configured any more takes no new clients.
+  if (found != pools_.end() && !found->second->retired()) return found->second.get();
+  const std::optional<config::Database> settings = settings_of(key);
+  if (!settings) return nullptr;
   if (found == pools_.end()) {
     if (pools_.size() >= kPoolsMax) return nullptr;
-    found =
-        pools_.emplace(key, std::make_unique<LivePool>(*this, database, user, *settings, random()))
-            .first;
+    found = pools_
+                .emplace(key, std::make_unique<LivePool>(*this, database, user, startup, *settings,
+                                                         random()))
+                .first;
     found->second->pool().set_draining(draining_);
   }
   return found->second.get();
@@ -232,8 +257,8 @@ void Proxy::apply(const config::Config& config) {
   config_ = config;
   const Micros now = loop_.now_us();
   for (auto& [key, pool] : pools_) {
-    const config::Database* settings = config_.find_database(key.first);
-    if (settings == nullptr) {
+    const std::optional<config::Database> settings = settings_of(key);
+    if (!settings) {
       pool->retire();
     } else if (pool->retired() || !(*settings == pool->settings())) {
       pool->configure(*settings, now);
@@ -247,7 +272,7 @@ template <typename Fn>
 bool Proxy::for_each_pool(const std::string& database, Fn&& fn) {
   bool found = database.empty();
   for (auto& [key, pool] : pools_) {
-    if (!database.empty() && key.first != database) continue;
+    if (!database.empty() && key.database != database) continue;
     found = true;
     fn(pool->pool());
     pool->mark_dirty();

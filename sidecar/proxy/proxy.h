@@ -7,6 +7,7 @@
 #include <list>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <unordered_map>
 #include <utility>
@@ -83,7 +84,8 @@ class Proxy {
   // For Client, Server and LivePool.
   net::Loop& loop() { return loop_; }
   Gatekeeper& gatekeeper() { return gatekeeper_; }
-  LivePool* find_pool(const std::string& database, const std::string& user);
+  LivePool* find_pool(const std::string& database, const std::string& user,
+                      const ServerStartup& startup = {});
   void pool_dirty(LivePool& pool) { dirty_.push_back(&pool); }
   void bury(Server& server);
   void client_gone(Client& client);
@@ -111,6 +113,14 @@ class Proxy {
   void start_cancels();
   void update_database_check();
   void open_configured_pools();
+  struct PoolKey {
+    std::string database;
+    std::string user;
+    ServerStartup startup;
+    auto operator<=>(const PoolKey&) const = default;
+  };
+  // None where no entry of `databases` is meant.
+  std::optional<config::Database> settings_of(const PoolKey& key) const;
   template <typename Fn>
   bool for_each_pool(const std::string& database, Fn&& fn);
 
@@ -121,7 +131,7 @@ class Proxy {
   net::Timer tick_;
   DatabaseCheck database_check_;
   Gatekeeper gatekeeper_;
-  std::map<std::pair<std::string, std::string>, std::unique_ptr<LivePool>> pools_;
+  std::map<PoolKey, std::unique_ptr<LivePool>> pools_;
   std::vector<LivePool*> dirty_;
   std::unordered_map<std::uint32_t, Client*> clients_;  // by id, which is the cancel key's pid
   LivePool::ClientList startup_clients_;                // not in a pool yet

@@ -34,7 +34,7 @@ Server::~Server() {
 void Server::open() {
   const config::Database& settings = pool_.settings();
   connector_.start(settings.server, pool_.database(), pool_.user(), pool_.client_password(),
-                   settings.pool.statement_timeout_us);
+                   settings.pool.statement_timeout_us, pool_.startup());
 }
 
 void Server::on_connected(const ConnectFailure* failure) {
@@ -107,6 +107,7 @@ void Server::abandoned(bool inside_message, bool polite) {
   polite_ = polite;
   if (closing()) return;
   if (inside_message) return close("its client left in the middle of a message");
+  if (!pool_.startup().replication.empty()) return close("its client has left");
   if (stream_.reading_paused()) stream_.resume_reading();
   clean();
 }

@@ -214,7 +214,9 @@ bool ServerSession::must_wait(const pg::Frame& frame, const ClientSession& clien
   Reader reader(frame.body());
   switch (frame.type) {
     case 'P':
-      if (tracker_.status() == 'E') return true;  // what is under way may end the transaction
+      // May be answered here, if the transaction has not failed by then and the text is known to be
+      // good.
+      if (!reader.cstring().empty()) return true;
       break;
     case 'B':
       reader.cstring();
@@ -229,15 +231,11 @@ bool ServerSession::must_wait(const pg::Frame& frame, const ClientSession& clien
       return false;
   }
   if (pending_.empty()) return false;
-  const std::string_view name = reader.cstring();
-  // What the name stands for must have been prepared, and of a Parse the same text turned out good.
+  const std::string_view name = frame.type == 'P' ? std::string_view() : reader.cstring();
   const pg::StatementRef* named = name.empty() ? nullptr : client.statements.find(name);
-  const std::string_view text = frame.type == 'P' ? as_text(reader.rest()) : std::string_view();
   return std::any_of(pending_.begin(), pending_.end(), [&](const Pending& pending) {
-    if (pending.names && pending.name == name) return true;
-    if (!pending.statement) return false;
-    if (named != nullptr && pending.statement == *named) return true;
-    return !text.empty() && (pending.statement->body == text || pending.statement == tables_.taken);
+    return (pending.names && pending.name == name) ||
+           (named != nullptr && pending.statement == *named);
   });
 }
 

@@ -380,6 +380,60 @@ TEST_F(Session, ValuesOfTheStartupOptionsAreReportedAtSignIn) {
   EXPECT_EQ(value_of(wire.query("show work_mem")), "2MB");
 }
 
+TEST_F(Session, OptionsThatAreNoSettingsChooseServersOfTheirOwn) {
+  Wire plain = client();
+  Wire switched = client({{"options", "-S 5000"}});
+  Wire same = client({{"options", "-S 5000"}, {"TimeZone", "Asia/Tokyo"}});
+  for (int i = 0; i < 2; i++) {
+    EXPECT_EQ(value_of(plain.query("show work_mem")), "4MB");
+    EXPECT_EQ(value_of(switched.query("show work_mem")), "5000kB");
+    EXPECT_EQ(value_of(same.query("show work_mem")), "5000kB");
+    EXPECT_EQ(value_of(same.query("show TimeZone")), "Asia/Tokyo");
+  }
+  EXPECT_EQ(value_of(switched.query("select pg_backend_pid()")),
+            value_of(same.query("select pg_backend_pid()")));
+  // What PostgreSQL does not take it refuses itself, at once.
+  Wire wrong = carpool.raw();
+  wrong.send(startup_packet({{"user", "app"}, {"database", "app"}, {"options", "--no-such"}}));
+  EXPECT_EQ(sqlstate_of(wrong.read_until("EZ")), "42601");
+}
+
+TEST_F(Session, ReplicationIsASessionOfItsOwn) {
+  for (const char* kind : {"database", "true"}) {
+    Wire wire = carpool.raw();
+    ASSERT_TRUE(wire.sign_in("postgres", "postgres",
+                             {{"replication", kind}, {"application_name", "a receiver"}}));
+    const auto identified = wire.query("IDENTIFY_SYSTEM");
+    const Message* row = find(identified, 'D');
+    ASSERT_NE(row, nullptr) << sqlstate_of(identified);
+    // The third column is where the WAL ends.
+    std::size_t at = 2;
+    for (int i = 0; i < 2; i++) at += 4 + int32_at(row->body, at);
+    const std::string position = row->body.substr(at + 4, int32_at(row->body, at));
+    ASSERT_TRUE(wire.send(query_message("START_REPLICATION PHYSICAL " + position)));
+    ASSERT_NE(find(wire.read_until("WE"), 'W'), nullptr);
+    EXPECT_EQ(postgres()
+                  .admin("select count(*) from pg_stat_replication where "
+                         "application_name = 'a receiver'")
+                  .value(),
+              "1");
+    // Both directions at once, for as long as it likes.
+    for (int i = 0; i < 3; i++) {
+      postgres().connect().query("drop table if exists logged; create table logged (n int)");
+      EXPECT_NE(find(wire.read_until("dE"), 'd'), nullptr);
+      std::string status = "r" + std::string(24, '\0') + std::string(8, '\0') + '\1';
+      ASSERT_TRUE(wire.send(message('d', status)));
+      EXPECT_NE(find(wire.read_until("dE"), 'd'), nullptr);
+    }
+    ASSERT_TRUE(wire.send(message('c', "")));
+    EXPECT_NE(find(wire.read_until("Z"), 'Z'), nullptr);
+    EXPECT_NE(find(wire.query("IDENTIFY_SYSTEM"), 'D'), nullptr);
+    wire.close();
+    EVENTUALLY(postgres().admin("select count(*) from pg_stat_replication").value() == "0");
+  }
+  EXPECT_EQ(value_of(client().query("select 'others are served'")), "others are served");
+}
+
 TEST_F(Session, AClientWithoutAnApplicationNameHasNone) {
   Wire wire = carpool.raw();
   wire.send(startup_packet({{"user", "app"}, {"database", "app"}}));

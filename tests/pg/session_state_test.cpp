@@ -218,6 +218,14 @@ TEST(StartupSettings, OverrideOptionsByWhatThePacketNames) {
   EXPECT_EQ(*state->find("application_name"), set_sql("application_name", "y"));
 }
 
+TEST(StartupSettings, BecomeOptionsThatAreTakenApartAgain) {
+  EXPECT_EQ(all_options("", {}), "");
+  const std::string all = all_options("-c a.b=1", {{"application_name", "a b\\c\td"}, {"x.y", ""}});
+  EXPECT_EQ(startup_settings(all, {}).values,
+            (std::vector<std::pair<std::string, std::string>>{
+                {"a.b", "1"}, {"application_name", "a b\\c\td"}, {"x.y", ""}}));
+}
+
 TEST(StartupSettings, SaySoWhenASwitchIsNoSetting) {
   for (const std::string options : {"-S 4096", "-c", "-c x", "--x", "--=1", "stray", "-e", "\\"}) {
     EXPECT_FALSE(startup_settings(options, {}).replayable) << options;
