@@ -236,7 +236,8 @@ class Runner {
     for (const Client& one : clients) others += &one != &client && one.holds() ? 1 : 0;
     // Execute of a portal that failed with its transaction crashes PostgreSQL 15.20 itself.
     const bool unsafe = step.resumes && client.status == 'E';
-    if (others >= script.servers || unsafe) {
+    const bool would_block = step.alone && client.status != 'I';
+    if (would_block || others >= script.servers || unsafe) {
       skipped_[at] = true;
       return std::nullopt;
     }

@@ -509,6 +509,7 @@ class Maker {
   // A table changes under statements that are prepared; not waited for where someone reads it.
   void schema() {
     made_.healable = true;
+    made_.alone = true;
     const std::string change =
         one_of({"ADD COLUMN IF NOT EXISTS b int DEFAULT 7", "DROP COLUMN IF EXISTS b"});
     made_.messages.push_back(query("SET LOCAL lock_timeout = '30ms'; ALTER TABLE shape " + change));

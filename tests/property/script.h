@@ -29,6 +29,7 @@ struct Step {
   bool pins = false;      // from here on the client may keep its server until it discards or leaves
   bool unpins = false;    // DISCARD ALL: gives it back, where it succeeded
   bool resumes = false;   // runs a portal of an earlier batch
+  bool alone = false;     // takes a lock that others wait for: not inside a transaction
   bool healable = false;  // 0A000 may be healed by the pooler, which is documented
 };
 
