@@ -11,6 +11,7 @@
 #include "cli/check.h"
 #include "cli/compare.h"
 #include "cli/completion.h"
+#include "cli/convert.h"
 #include "cli/drain.h"
 #include "cli/inject.h"
 #include "cli/status.h"
@@ -141,6 +142,23 @@ void add_check(CLI::App& app, Commands& commands) {
   });
 }
 
+void add_convert(CLI::App& app, Commands& commands) {
+  struct Options {
+    std::string ini;
+    std::string userlist;
+  };
+  auto options = std::make_shared<Options>();
+  CLI::App* command = app.add_subcommand("convert", "PgBouncer's configuration as Carpool's");
+  command->add_option("ini", options->ini, "PgBouncer's")->required()->type_name("pgbouncer.ini");
+  command->add_option("userlist", options->userlist, "Its users")->type_name("userlist.txt");
+  command->footer(
+      "Exit code 0: converted, 66: unreadable, 78: not understood.\n"
+      "Example: carpool convert pgbouncer.ini userlist.txt > carpool.yaml");
+  command->callback([options, &commands] {
+    commands.exit_code = run_convert(options->ini, options->userlist, commands.out, commands.err);
+  });
+}
+
 void add_completion(CLI::App& app, Commands& commands) {
   auto shell = std::make_shared<std::string>();
   CLI::App* command = app.add_subcommand("completion", "A completion script for the shell");
@@ -203,6 +221,7 @@ void add_config(CLI::App& app, Commands& commands) {
 
 void add_commands(CLI::App& app, Commands& commands) {
   add_check(app, commands);
+  add_convert(app, commands);
   add_status(app, commands);
   add_top(app, commands);
   add_wait(app, commands);

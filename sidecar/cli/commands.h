@@ -1,7 +1,8 @@
 // The command line of everything but `run`: options, help texts and the calls behind them.
 //
 //   ask a running sidecar: status  top  wait  drain  quit  pause  resume  reconnect
-//   need none: check  config explain|schema|reference  inject  uninject  completion  version
+//   need none: check  convert  config explain|schema|reference  inject  uninject  completion
+//   version
 //
 // Invariant: every --help fits a screen of 24 lines and ends with an example.
 #pragma once
