@@ -2,8 +2,8 @@
 the kubelet's part played by kubelet.py. Needs the images (e2e/images) and helm (e2e/tools). Where
 E2E_KUBECONFIG names a cluster, the pods run there (remote.py) and the images come from E2E_REGISTRY.
 
-    cluster.py [-v] [NAME...]      as unittest
-    ROLLS=20 cluster.py Rolling    how many rolling restarts; the default is 3
+    pods.py [-v] [NAME...]      as unittest
+    ROLLS=20 pods.py Rolling    how many rolling restarts; the default is 3
 """
 
 import json
