@@ -3,6 +3,7 @@
 #include <arpa/inet.h>
 #include <fmt/format.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 
 namespace carpool::net {
 
@@ -19,6 +20,25 @@ std::string describe(const sockaddr_storage& address) {
     return fmt::format("[{}]:{}", text, ntohs(in6.sin6_port));
   }
   return "unix";
+}
+
+bool is_local(const sockaddr& address) {
+  switch (address.sa_family) {
+    case AF_UNIX:
+      return true;
+    case AF_INET:
+      return ntohl(reinterpret_cast<const sockaddr_in&>(address).sin_addr.s_addr) >> 24 ==
+             IN_LOOPBACKNET;
+    case AF_INET6:
+      return IN6_IS_ADDR_LOOPBACK(&reinterpret_cast<const sockaddr_in6&>(address).sin6_addr);
+    default:
+      return false;
+  }
+}
+
+void pace_not(int fd) {
+  constexpr char kReno[] = "reno";
+  setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, kReno, sizeof kReno - 1);
 }
 
 }  // namespace carpool::net

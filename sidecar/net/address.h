@@ -1,4 +1,4 @@
-// Address: a socket's address in words for people.
+// Address: a socket's address in words for people, and what follows from where it leads.
 #pragma once
 
 #include <sys/socket.h>
@@ -9,5 +9,14 @@ namespace carpool::net {
 
 // "127.0.0.1:5000", "[::1]:5000" or "unix".
 std::string describe(const sockaddr_storage& address);
+
+// Whether what is sent there stays on this machine: 127.0.0.0/8, ::1, or a Unix socket.
+bool is_local(const sockaddr& address);
+
+// Takes congestion control off a TCP socket that leads to this machine, where no packet is lost:
+// BBR, the default of many hosts, sets a pacing timer for each packet. Sockets accepted from a
+// listening one inherit it. Reno is the one that every kernel has and allows (tcp(7),
+// TCP_CONGESTION); where it cannot be set, nothing changes.
+void pace_not(int fd);
 
 }  // namespace carpool::net

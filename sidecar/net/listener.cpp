@@ -12,6 +12,8 @@
 #include <cerrno>
 #include <cstring>
 
+#include "net/address.h"
+
 namespace carpool::net {
 namespace {
 
@@ -62,6 +64,11 @@ Status Listener::listen_tcp(Loop& loop, const std::string& address, std::uint16_
     status = os_error(fmt::format("cannot listen on {}:{}", address, port));
     ::close(fd);
   } else {
+    if (is_local(*found->ai_addr)) pace_not(fd);
+    // A client of PostgreSQL speaks first: it is accepted together with its first packet, at one
+    // wake-up for the two. One that says nothing is accepted all the same, a second later (tcp(7)).
+    const int seconds = 1;
+    setsockopt(fd, IPPROTO_TCP, TCP_DEFER_ACCEPT, &seconds, sizeof seconds);
     fd_ = fd;
     port_ = bound_port(fd);
   }

@@ -162,6 +162,14 @@ void Stream::resume_reading() {
   watch();
 }
 
+void Stream::pace_not_if_local() {
+  sockaddr_storage address{};
+  socklen_t length = sizeof address;
+  auto* peer = reinterpret_cast<sockaddr*>(&address);
+  if (!open_ || getpeername(fd_, peer, &length) != 0) return;
+  if (address.ss_family != AF_UNIX && is_local(*peer)) pace_not(fd_);
+}
+
 std::string Stream::peer() const {
   sockaddr_storage address{};
   socklen_t length = sizeof address;

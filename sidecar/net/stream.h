@@ -71,6 +71,9 @@ class Stream {
   void resume_reading();
   bool reading_paused() const { return paused_; }
 
+  // pace_not() of address.h, where the peer is on this machine.
+  void pace_not_if_local();
+
   void close();
   // The peer sees the end of what was written; its own words still arrive.
   void shutdown_write();

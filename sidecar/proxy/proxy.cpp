@@ -103,6 +103,7 @@ void Proxy::accepted(int fd) {
     return;
   }
   clients_.emplace(client_ids_, client);
+  client->on_readable();  // the startup packet is there, as a rule: see net/listener.cpp
 }
 
 void Proxy::client_gone(Client& client) {

@@ -44,6 +44,7 @@ void Server::on_connected(const ConnectFailure* failure) {
     return pool_.server_failed(
         *this, {pool::ConnectError::Other, "", "the loop cannot watch the socket"}, now);
   }
+  stream_.pace_not_if_local();
   stream_.set_tls(connector_.tls(), false);
   backend_pid_ = connector_.backend_pid();
   peer_ = connector_.peer();
