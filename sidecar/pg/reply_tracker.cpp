@@ -32,7 +32,7 @@ bool ReplyTracker::sent(Request request, bool ours, std::uint32_t tag) {
       break;
   }
   entries_.push_back({request, ours, tag});
-  if (ends_batch(request)) ++readies_;
+  if (ends_batch(request) && !ours) ++readies_;
   return true;
 }
 
@@ -48,7 +48,7 @@ bool ReplyTracker::ends_with_ready() const {
 ReplyTracker::Entry ReplyTracker::pop() {
   CHECK(!idle());
   const Entry entry = entries_[head_++];
-  if (ends_batch(entry.request)) --readies_;
+  if (ends_batch(entry.request) && !entry.ours) --readies_;
   if (idle()) {
     entries_.clear();
     head_ = 0;
@@ -79,7 +79,7 @@ void ReplyTracker::drop_ignored_syncs() {
   std::size_t i = keep;
   for (; i < entries_.size() && entries_[i].request != Request::CopyEnd; ++i) {
     if (entries_[i].request == Request::Sync) {
-      --readies_;
+      if (!entries_[i].ours) --readies_;
     } else {
       entries_[keep++] = entries_[i];
     }

@@ -71,8 +71,8 @@ class ReplyTracker {
   // Whether requests were sent that no Sync has closed: the server will not say ReadyForQuery, even
   // where all of them are answered, and stays in a transaction.
   bool needs_sync() const { return batch_open_; }
-  // Whether a ReadyForQuery is owed: a request sent now belongs to a later batch than one that is
-  // still under way.
+  // Whether a ReadyForQuery is owed to the client: a request sent now belongs to a later batch than
+  // one of its own that is still under way.
   bool owes_ready() const { return readies_ > 0; }
   // Whether the server is skipping messages until a Sync that was not sent yet. It is idle() then,
   // but no ReadyForQuery was said.
@@ -84,7 +84,10 @@ class ReplyTracker {
   bool owes_only_sync() const {
     return outstanding() == 1 && entries_[head_].request == Request::Sync;
   }
-  void swallow_sync() { entries_[head_].ours = true; }
+  void swallow_sync() {
+    entries_[head_].ours = true;
+    --readies_;
+  }
 
   // Whether the next answer is Carpool's to give; then pop_local() takes its entry.
   bool front_is_local() const { return !idle() && entries_[head_].request == Request::Local; }
@@ -103,7 +106,7 @@ class ReplyTracker {
 
   std::vector<Entry> entries_;  // [head_, end) is the queue; kept for its memory
   std::uint32_t head_ = 0;
-  std::uint32_t readies_ = 0;  // entries that end with a ReadyForQuery
+  std::uint32_t readies_ = 0;  // the client's entries that end with a ReadyForQuery
   char status_ = 'I';
   bool copy_in_ = false;
   bool batch_open_ = false;

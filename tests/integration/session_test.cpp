@@ -160,6 +160,25 @@ TEST_F(Session, ANameWhoseParseFailedIsFreeAlsoInAPipeline) {
   EXPECT_EQ(sqlstate_of(wire.read_until("Z")), "26000");
 }
 
+TEST_F(Session, ANamedParseFirstInALeaseThatRestoresSettingsIsServed) {
+  // It waited for the end of the restoring, which ended the lease, which restored the settings...
+  Wire first = client();
+  Wire second = client();
+  first.query("set app.tenant to 'red'");
+  second.query("set app.tenant to 'blue'");
+  for (int i = 0; i < 3; i++) {
+    const std::string name = "s" + std::to_string(i);
+    for (Wire* wire : {&first, &second}) {
+      EXPECT_EQ(types(exchange(*wire, parse_message(name, "select current_setting('app.tenant')") +
+                                          sync_message())),
+                "1Z");
+    }
+    const std::string use = bind_message("", name) + execute_message("") + sync_message();
+    EXPECT_EQ(value_of(exchange(first, use)), "red");
+    EXPECT_EQ(value_of(exchange(second, use)), "blue");
+  }
+}
+
 TEST_F(Session, AStatementWhosePreparationAnErrorSkippedIsPreparedForTheNextBatch) {
   Wire first = client();
   exchange(first, parse_message("s", "select 'good'") + sync_message());
