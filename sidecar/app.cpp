@@ -157,6 +157,7 @@ int App::run() {
   watch_files(desired_);
 
   proxy_.emplace(loop_, desired_);
+  proxy_->set_console(options_.version, [this] { reload("RELOAD at the console"); });
   if (Status status = proxy_->load_credentials(desired_); !status) {
     log::error(status.error().message);
     return kExitConfig;

@@ -15,7 +15,7 @@ import time
 import urllib.request
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-CARPOOL = ROOT / "build" / "carpool"
+CARPOOL = pathlib.Path(os.environ.get("CARPOOL") or ROOT / "build" / "carpool")
 LOOPBACK = "127.0.0.1"
 # PostgreSQL refuses to run as root; this user comes with its package.
 POSTGRES_USER = "postgres" if os.geteuid() == 0 else None

@@ -57,7 +57,11 @@ bool is_request(char type) {
 }  // namespace
 
 Client::Client(Proxy& proxy, std::uint32_t id, std::uint32_t secret)
-    : proxy_(proxy), since_us_(proxy.loop().now_us()), id_(id), secret_(secret) {}
+    : proxy_(proxy),
+      since_us_(proxy.loop().now_us()),
+      connected_us_(since_us_),
+      id_(id),
+      secret_(secret) {}
 
 bool Client::start(int fd) {
   if (!stream_.open(proxy_.loop(), fd, true, this)) return false;
@@ -65,15 +69,21 @@ bool Client::start(int fd) {
   return true;
 }
 
+LivePool::ClientList* Client::list_of(ClientState state) {
+  if (state == ClientState::Startup) return &proxy_.startup_clients();
+  if (pool_ != nullptr) return &pool_->clients(state);
+  if (console_ == nullptr || state == ClientState::Closing) return nullptr;
+  // One that signs in to the console has as long as one that has said nothing.
+  return state == ClientState::Authenticating ? &proxy_.startup_clients()
+                                              : &proxy_.console_clients();
+}
+
 void Client::set_state(ClientState state) {
   CHECK(kEdges[static_cast<std::size_t>(state_)] & bit(state));
-  LivePool::ClientList& from = pool_ == nullptr || state_ == ClientState::Startup
-                                   ? proxy_.startup_clients()
-                                   : pool_->clients(state_);
-  if (in_a_list()) from.remove(*this);
+  if (in_a_list()) list_of(state_)->remove(*this);
   state_ = state;
   since_us_ = proxy_.loop().now_us();
-  if (pool_ != nullptr) pool_->clients(state).push_back(*this);
+  if (LivePool::ClientList* list = list_of(state)) list->push_back(*this);
 }
 
 // ---- reading
@@ -104,7 +114,7 @@ void Client::read_once(bool* again) {
   const bool signing_in = sign_in_ != nullptr && !signed_in_;
   const bool must_wait = state_ == ClientState::Waiting ||
                          (state_ == ClientState::Authenticating && !signing_in) ||
-                         stream_.queued() > kQueuedMax;
+                         (console_ != nullptr && console_->busy()) || stream_.queued() > kQueuedMax;
   if (must_wait) {
     // Nothing can be taken now. A read all the same finds out whether the client is still there.
     const ssize_t n = stream_.read(shared.first(kEarlyMax));
@@ -159,7 +169,7 @@ std::size_t Client::process(ByteSpan in) {
       return signed_in_ ? 0 : process_sign_in(in);
     case ClientState::Idle:
     case ClientState::Attached:
-      return process_requests(in);
+      return console_ == nullptr ? process_requests(in) : process_console(in);
     default:
       return 0;
   }
@@ -403,7 +413,11 @@ pool::ClientSnapshot Client::snapshot(Micros now) const {
   if (pool_ != nullptr) {
     snapshot.database = pool_->database();
     snapshot.user = pool_->user();
+  } else if (console_ != nullptr) {
+    snapshot.database = Console::kDatabase;
+    snapshot.user = console_->user();
   }
+  snapshot.age_us = now - connected_us_;
   snapshot.address = stream_.peer();
   snapshot.state = pool::kClientStateNames[static_cast<std::size_t>(state_)];
   snapshot.in_state_us = now - since_us_;

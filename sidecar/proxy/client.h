@@ -26,6 +26,7 @@
 #include "pg/startup.h"
 #include "pool/counters.h"
 #include "pool/slot.h"
+#include "proxy/console.h"
 #include "proxy/live_pool.h"
 #include "proxy/sign_in.h"
 
@@ -72,6 +73,8 @@ class Client final : public net::StreamListener,
   void detach();
   // The server takes requests again.
   void resume();
+  // A command of the console that had to wait may be answered now.
+  void look_at_console();
 
   // Tells it why and closes it. The server it has, if any, is left clean.
   void close_with_error(std::string_view sqlstate, const std::string& message);
@@ -87,15 +90,19 @@ class Client final : public net::StreamListener,
 
  private:
   void set_state(pool::ClientState state);
+  // Where it stands in that state; null: nowhere.
+  LivePool::ClientList* list_of(pool::ClientState state);
   bool in_a_list() const { return ListHook<ClientsByState>::linked(); }
   void enter_pool(LivePool& pool);
   // Takes what it can from the front of `in`; returns how much.
   std::size_t process(ByteSpan in);
   std::size_t process_startup(ByteSpan in);
   std::size_t process_requests(ByteSpan in);
+  std::size_t process_console(ByteSpan in);
   void process_pending();
   void keep(ByteSpan bytes);
   void on_startup_message(pg::Startup& startup);
+  void enter_console(const std::string& user);
   std::size_t process_sign_in(ByteSpan in);
   void signed_in(const SignIn::Refusal* refusal);
   // Goes on through TLS. False when it cannot.
@@ -117,12 +124,14 @@ class Client final : public net::StreamListener,
   net::Stream stream_;
   std::optional<ClientSession> session_;
   std::unique_ptr<SignIn> sign_in_;        // while it must show who it is
+  std::unique_ptr<Console> console_;       // instead of a pool
   std::unique_ptr<Bytes> startup_values_;  // ParameterStatus messages, until it is greeted
   Buffer pending_;                         // bytes read and not taken yet
   pg::Framer framer_{pg::Framer::Side::FromClient};
   LivePool* pool_ = nullptr;
   Server* server_ = nullptr;
   Micros since_us_ = 0;
+  const Micros connected_us_;
   const std::uint32_t id_;
   const std::uint32_t secret_;
   pool::ClientState state_ = pool::ClientState::Startup;

@@ -87,7 +87,7 @@ std::size_t Client::process_startup(ByteSpan in) {
   }
   if (state_ == ClientState::Authenticating) taken += process_sign_in(in.subspan(taken));
   // What came behind the startup packet waits in pending_ until the client is signed in.
-  if (state_ == ClientState::Idle) taken += process_requests(in.subspan(taken));
+  if (state_ == ClientState::Idle) taken += process(in.subspan(taken));
   return taken;
 }
 
@@ -119,6 +119,7 @@ void Client::on_startup_message(pg::Startup& startup) {
     server_startup.options = startup.options;
     settings = pg::startup_settings("", startup.parameters);
   }
+  if (startup.database == Console::kDatabase) return enter_console(startup.user);
   LivePool* pool = proxy_.find_pool(startup.database, startup.user, server_startup);
   if (pool == nullptr) {
     return reject(RejectReason::NoDatabase, "3D000",
@@ -154,6 +155,58 @@ void Client::on_startup_message(pg::Startup& startup) {
   Bytes out;
   sign_in_->begin(mode, stream_.tls() != nullptr, out);
   stream_.write(out);
+}
+
+// In passthrough the password is tried on the first of the databases, since the console has none.
+void Client::enter_console(const std::string& user) {
+  console_ = std::make_unique<Console>(proxy_, user);
+  if (!console_->allowed()) {
+    return reject(
+        RejectReason::AuthFailed, "28000",
+        fmt::format("admin.users does not name {}, so that the console is closed to it", user));
+  }
+  set_state(ClientState::Authenticating);
+  const config::AuthMode mode = proxy_.config().auth.mode;
+  if (mode == config::AuthMode::Trust) return wait_for_greeting();
+  const config::Database& first = proxy_.config().databases.front();
+  sign_in_ = std::make_unique<SignIn>(
+      proxy_.loop(), proxy_.gatekeeper(), first, first.name == "*" ? "postgres" : first.name, user,
+      [this](const SignIn::Refusal* refusal) { signed_in(refusal); });
+  Bytes out;
+  sign_in_->begin(mode, stream_.tls() != nullptr, out);
+  stream_.write(out);
+}
+
+std::size_t Client::process_console(ByteSpan in) {
+  std::size_t taken = 0;
+  Bytes out;
+  while (!console_->busy()) {
+    const pg::Frame frame = framer_.next(in.subspan(taken));
+    if (frame.kind == pg::Frame::Kind::NeedMore) break;
+    if (frame.kind == pg::Frame::Kind::Whole && frame.type == 'X') {
+      stream_.write(out);
+      close(true);
+      return in.size();
+    }
+    const bool is_whole = frame.kind == pg::Frame::Kind::Whole;
+    if (!is_whole || !console_->on_message(frame, out)) {
+      stream_.write(out);
+      reject(RejectReason::ProtocolError, "08P01", "a message that the console cannot read");
+      return in.size();
+    }
+    framer_.take(frame);
+    taken += frame.bytes.size();
+    if (state_ == ClientState::Closing) return in.size();
+  }
+  if (!out.empty()) stream_.write(out);
+  return taken;
+}
+
+void Client::look_at_console() {
+  Bytes out;
+  if (!console_->look_again(out)) return;
+  stream_.write(out);
+  proxy_.resume_later(*this);
 }
 
 bool Client::must_use_tls() const {
@@ -196,14 +249,22 @@ void Client::signed_in(const SignIn::Refusal* refusal) {
         refusal->protocol_error ? RejectReason::ProtocolError : RejectReason::AuthFailed;
     return reject(reason, refusal->sqlstate, refusal->message);
   }
-  if (!sign_in_->password().empty()) pool_->set_client_password(sign_in_->password());
+  if (pool_ != nullptr && !sign_in_->password().empty()) {
+    pool_->set_client_password(sign_in_->password());
+  }
   signed_in_ = true;
   // This runs inside the SignIn, and SCRAM's last message goes before AuthenticationOk.
   proxy_.resume_later(*this);
 }
 
 void Client::wait_for_greeting() {
-  if (pool_->welcome_known()) {
+  if (console_ != nullptr) {
+    Bytes out;
+    console_->greet(id_, secret_, out);
+    set_state(ClientState::Idle);
+    stream_.write(out);
+    if (stream_.reading_paused()) resume();
+  } else if (pool_->welcome_known()) {
     greet();
   } else {
     pool_->want_welcome();

@@ -31,6 +31,7 @@ Proxy::Proxy(net::Loop& loop, const config::Config& config)
       started_us_(loop.now_us()) {
   loop_.set_turn_end([this] { turn_end(); });
   tick_.start(loop_, kTick_us, kTick_us, [this] { tick(); });
+  averages_.begin(started_us_);
   update_database_check();
   open_configured_pools();
 }
@@ -153,6 +154,7 @@ LivePool* Proxy::find_pool(const std::string& database, const std::string& user,
                                                          random()))
                 .first;
     found->second->pool().set_draining(draining_);
+    found->second->pool().set_paused(paused_);
   }
   return found->second.get();
 }
@@ -193,6 +195,8 @@ void Proxy::tick() {
     first->close_with_error("08P01",
                             fmt::format("not signed in within {:.0f} s", seconds(kStartupMax_us)));
   }
+  console_clients_.for_each([](Client& client) { client.look_at_console(); });
+  if (averages_.is_due(now)) averages_.end_period(totals_of(snapshot(false)), now);
   update_database_check();
   for (auto i = pools_.begin(); i != pools_.end();) {
     LivePool& pool = *i->second;
@@ -282,13 +286,54 @@ bool Proxy::for_each_pool(const std::string& database, Fn&& fn) {
 }
 
 bool Proxy::pause(const std::string& database) {
+  if (database.empty()) paused_ = true;
   return for_each_pool(database, [](pool::Pool& pool) { pool.set_paused(true); });
 }
 bool Proxy::resume(const std::string& database) {
+  if (database.empty()) paused_ = false;
   return for_each_pool(database, [](pool::Pool& pool) { pool.set_paused(false); });
 }
 bool Proxy::reconnect(const std::string& database) {
   return for_each_pool(database, [](pool::Pool& pool) { pool.reconnect(); });
+}
+
+bool Proxy::kill(const std::string& database) {
+  bool found = false;
+  for (auto& [key, pool] : pools_) {
+    if (key.first != database) continue;
+    found = true;
+    pool->pool().set_paused(true);
+    std::vector<Client*> clients;
+    for (std::size_t state = 0; state < pool::kClientStates; ++state) {
+      if (static_cast<ClientState>(state) == ClientState::Closing) continue;
+      pool->clients(static_cast<ClientState>(state)).for_each([&](Client& client) {
+        clients.push_back(&client);
+      });
+    }
+    for (Client* client : clients) client->close_with_error("57P01", "killed at the console");
+    close_servers(*pool, "killed at the console");
+    pool->mark_dirty();
+  }
+  return found;
+}
+
+bool Proxy::is_paused(const std::string& database) const {
+  if (database.empty()) return paused_;
+  return std::any_of(pools_.begin(), pools_.end(), [&](const auto& entry) {
+    return entry.first.first == database && entry.second->pool().paused();
+  });
+}
+
+void Proxy::set_console(std::string version, std::function<void()> reload) {
+  version_ = std::move(version);
+  reload_ = std::move(reload);
+}
+
+// Between two turns: a client that asks is in the middle of one.
+void Proxy::ask_reload() {
+  loop_.post([this] {
+    if (reload_ && !closed_) reload_();
+  });
 }
 
 void Proxy::begin_drain() {
@@ -313,6 +358,17 @@ void Proxy::end_clients() {
   startup_clients_.for_each([](Client& client) { client.close(); });
 }
 
+void Proxy::close_servers(LivePool& pool, const char* why) {
+  pool.pool().for_each_slot([why](pool::Slot& slot) {
+    Server& server = static_cast<Server&>(slot);
+    if (!server.closing()) {
+      server.close(why);
+    } else if (server.stream().is_open()) {
+      server.disconnect();
+    }
+  });
+}
+
 void Proxy::close() {
   if (closed_) return;
   closed_ = true;
@@ -326,19 +382,13 @@ void Proxy::close() {
   for (Client* client : clients) client->close_with_error("57P01", "Carpool is shutting down");
   for (auto& [key, pool] : pools_) {
     pool->pool().set_paused(true);
-    pool->pool().for_each_slot([](pool::Slot& slot) {
-      Server& server = static_cast<Server&>(slot);
-      if (!server.closing()) {
-        server.close("Carpool is shutting down");
-      } else if (server.stream().is_open()) {
-        server.disconnect();
-      }
-    });
+    close_servers(*pool, "Carpool is shutting down");
   }
 }
 
-bool Proxy::has_servers() const {
+bool Proxy::has_servers(const std::string& database) const {
   for (const auto& [key, pool] : pools_) {
+    if (!database.empty() && key.first != database) continue;
     bool any = false;
     pool->pool().for_each_slot([&](pool::Slot&) { any = true; });
     if (any) return true;
@@ -385,6 +435,7 @@ pool::Snapshot Proxy::snapshot(bool detailed) {
   snapshot.client_connects = client_connects_;
   snapshot.accept_paused = accept_paused_;
   snapshot.draining = draining_;
+  snapshot.paused = paused_;
   snapshot.uptime_us = now - started_us_;
   if (!detailed) return snapshot;
   for (const auto& [id, client] : clients_) snapshot.client_list.push_back(client->snapshot(now));

@@ -4,6 +4,7 @@
 
 #include <array>
 #include <cstdint>
+#include <functional>
 #include <list>
 #include <map>
 #include <memory>
@@ -19,6 +20,7 @@
 #include "net/loop.h"
 #include "net/timer.h"
 #include "pool/counters.h"
+#include "proxy/console_tables.h"
 #include "proxy/database_check.h"
 #include "proxy/gatekeeper.h"
 #include "proxy/live_pool.h"
@@ -64,7 +66,10 @@ class Proxy {
   void begin_drain();
   // Closes idle clients now, and the others at the end of their transactions.
   void end_clients();
-  std::uint32_t client_count() const { return static_cast<std::uint32_t>(clients_.size()); }
+  // Those of the console do not count: nobody waits for them when draining.
+  std::uint32_t client_count() const {
+    return static_cast<std::uint32_t>(clients_.size()) - console_clients_.size();
+  }
   // Clients inside a transaction, or waiting for their first server in one.
   std::uint32_t busy_clients() const;
   // Whether a cancel still runs on a thread, which PostgreSQL may keep waiting for ever.
@@ -76,10 +81,22 @@ class Proxy {
   bool pause(const std::string& database);
   bool resume(const std::string& database);
   bool reconnect(const std::string& database);
+  // Closes its clients and servers at once, transactions too, and pauses it.
+  bool kill(const std::string& database);
 
   // For readiness: why a server could not be had within the last check; empty: it could. Only
   // checked while admin.readyWhen is database.
   std::string why_no_database() const;
+
+  // For the console: the version that it tells, and what RELOAD does.
+  void set_console(std::string version, std::function<void()> reload);
+  const std::string& version() const { return version_; }
+  void ask_reload();
+  const ConsoleAverages& averages() const { return averages_; }
+  // `database` empty: all.
+  bool is_paused(const std::string& database) const;
+  bool has_servers(const std::string& database = "") const;
+  LivePool::ClientList& console_clients() { return console_clients_; }
 
   // For Client, Server and LivePool.
   net::Loop& loop() { return loop_; }
@@ -93,7 +110,7 @@ class Proxy {
   // Lets a client go on at the end of the turn, when the lists it stands in may change.
   void resume_later(Client& client) { resume_later_.push_back(&client); }
   void client_refused(pool::RejectReason reason, LivePool* pool);
-  bool too_many_clients() const { return clients_.size() > config_.listen.clients_max; }
+  bool too_many_clients() const { return client_count() > config_.listen.clients_max; }
   bool closed() const { return closed_; }
   bool draining() const { return draining_; }
   bool ending_clients() const { return ending_clients_; }
@@ -107,10 +124,10 @@ class Proxy {
 
  private:
   void accepted(int fd);
-  bool has_servers() const;
   void tick();
   void turn_end();
   void start_cancels();
+  void close_servers(LivePool& pool, const char* why);
   void update_database_check();
   void open_configured_pools();
   struct PoolKey {
@@ -135,6 +152,7 @@ class Proxy {
   std::vector<LivePool*> dirty_;
   std::unordered_map<std::uint32_t, Client*> clients_;  // by id, which is the cancel key's pid
   LivePool::ClientList startup_clients_;                // not in a pool yet
+  LivePool::ClientList console_clients_;                // never in one
   std::vector<std::unique_ptr<Server>> graveyard_;      // freed at the end of the turn
   std::vector<Client*> resume_later_;
   Bytes scratch_;
@@ -147,7 +165,11 @@ class Proxy {
   std::uint64_t client_connects_ = 0;
   std::uint64_t accept_paused_ = 0;
   std::array<std::uint64_t, pool::kRejectReasons> rejected_{};
+  std::string version_;
+  std::function<void()> reload_;
+  ConsoleAverages averages_;
   Micros started_us_;
+  bool paused_ = false;  // all, those to come too
   bool draining_ = false;
   bool ending_clients_ = false;
   bool closed_ = false;
