@@ -60,7 +60,7 @@ struct SessionEffect {
   std::uint32_t value_parameter = 0;
   std::uint32_t local_parameter = 0;
   bool is_local = false;
-  bool and_chain = false;             // Commit, Rollback
+  bool and_chain = false;  // Commit, Rollback
 
   bool operator==(const SessionEffect&) const = default;
 };

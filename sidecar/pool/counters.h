@@ -145,7 +145,7 @@ struct ClientSnapshot {
   std::string database, user, application_name, address;
   std::string state;
   Micros in_state_us = 0;
-  Micros age_us = 0;  // since it was accepted
+  Micros age_us = 0;      // since it was accepted
   std::string pinned_by;  // empty: not pinned
   Micros pinned_us = 0;
   std::string query;  // the last one, masked as log.queryText says

@@ -300,7 +300,7 @@ bool Proxy::reconnect(const std::string& database) {
 bool Proxy::kill(const std::string& database) {
   bool found = false;
   for (auto& [key, pool] : pools_) {
-    if (key.first != database) continue;
+    if (key.database != database) continue;
     found = true;
     pool->pool().set_paused(true);
     std::vector<Client*> clients;
@@ -320,7 +320,7 @@ bool Proxy::kill(const std::string& database) {
 bool Proxy::is_paused(const std::string& database) const {
   if (database.empty()) return paused_;
   return std::any_of(pools_.begin(), pools_.end(), [&](const auto& entry) {
-    return entry.first.first == database && entry.second->pool().paused();
+    return entry.first.database == database && entry.second->pool().paused();
   });
 }
 
@@ -388,7 +388,7 @@ void Proxy::close() {
 
 bool Proxy::has_servers(const std::string& database) const {
   for (const auto& [key, pool] : pools_) {
-    if (!database.empty() && key.first != database) continue;
+    if (!database.empty() && key.database != database) continue;
     bool any = false;
     pool->pool().for_each_slot([&](pool::Slot&) { any = true; });
     if (any) return true;
