@@ -240,7 +240,7 @@ class Confinement(Cluster):
             asked = ("{{.Config.User}} {{.HostConfig.ReadonlyRootfs}} {{.HostConfig.Memory}} "
                      "{{len .EffectiveCaps}} {{.HostConfig.SecurityOpt}}")
             self.assertEqual(podman("inspect", "--format", asked, pod.container("carpool")),
-                             f"65532:65532 true {48 * 2**20} 0 [no-new-privileges]")
+                             f"65532:65532 true {64 * 2**20} 0 [no-new-privileges]")
             with open(f"/proc/{pod.process()}/status", encoding="ascii") as status:
                 text = status.read()
             self.assertIn("NoNewPrivs:\t1\n", text)

@@ -148,9 +148,8 @@ class Charts(unittest.TestCase):
             arguments = [part for setting in settings for part in ("--set", setting)]
             return pod_of(of_kind(template("example", *arguments), "Deployment")[0])
 
-        before = pod("carpool.resources.limits.memory=64Mi")
-        self.assertEqual(before, pod("carpool.resources.limits.memory=64Mi",
-                                     "carpool.config.pool.size=50",
+        before = pod()
+        self.assertEqual(before, pod("carpool.config.pool.size=50",
                                      "carpool.config.log.level=debug",
                                      "carpool.config.drain.timeout=20s"))
         key = "checksum/carpool-restart"
@@ -176,12 +175,12 @@ class Charts(unittest.TestCase):
             return sidecar_of(of_kind(text, "Deployment")[0])["resources"]["limits"]["memory"]
 
         self.assertEqual(limit({"pool": {"size": 20}}), "64Mi")
-        self.assertEqual(limit({"listen": {"clientsMax": 5000}, "pool": {"size": 20}}), "112Mi")
+        self.assertEqual(limit({"listen": {"clientsMax": 5000}, "pool": {"size": 20}}), "128Mi")
         self.assertEqual(limit({"listen": {"clientsMax": 1000, "tls": {
             "mode": "require", "certFile": "/etc/carpool-secrets/tls.crt",
-            "keyFile": "/etc/carpool-secrets/tls.key"}}}), "96Mi")
-        self.assertEqual(limit({"databases": [{"name": "a", "pool": {"size": 500}}, {"name": "*"}]}),
-                         "80Mi")
+            "keyFile": "/etc/carpool-secrets/tls.key"}}}), "128Mi")
+        self.assertEqual(limit({"databases": [{"name": "a", "pool": {"size": 5000}}, {"name": "*"}]}),
+                         "512Mi")
 
     def test_the_notes_say_how_to_resize(self):
         for chart, said in (("example", "--set carpool.config.pool.size=40"),

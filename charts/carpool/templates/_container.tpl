@@ -6,7 +6,8 @@ injector's policy, the kustomize components and `carpool inject`.
 {{/*
 The memory limit that the limits of the configuration imply, in Mi: 32 for the process, its HTTP
 threads and the prepared statements; 16 KiB for each client that may come, 64 KiB with TLS; 64 KiB
-for each server that the pools may open. Rounded up to 16 Mi.
+for each server that the pools may open. Rounded up to a power of two, from 64 Mi: the limit stands in
+the pod's template, so a limit that followed each size would restart the pods that a new size must not.
 */}}
 {{- define "carpool.memoryLimit" -}}
 {{- $config := .Values.carpool.config | default dict -}}
@@ -21,7 +22,11 @@ for each server that the pools may open. Rounded up to 16 Mi.
 {{- end -}}
 {{- $perClient := ternary 16 64 (eq (($listen.tls | default dict).mode | default "disable") "disable") -}}
 {{- $kib := add (mul 32 1024) (mul ($listen.clientsMax | default 1000 | int64) $perClient) (mul $servers 64) -}}
-{{- mul (div (add $kib 16383) 16384) 16 -}}Mi
+{{- $limit := 64 -}}
+{{- range until 20 -}}
+{{- if lt (mul $limit 1024) $kib -}}{{- $limit = mul $limit 2 -}}{{- end -}}
+{{- end -}}
+{{- $limit -}}Mi
 {{- end }}
 
 {{- define "carpool.containerBody" -}}
