@@ -79,7 +79,7 @@ class Pod(kubelet.Pod):
     proxy_port = None
 
     def __init__(self, name, template, config, secret, hosts):
-        del hosts  # the Service `postgresql` is found by the cluster's DNS
+        self.hosts = hosts
         Pod.proxy_port = Pod.proxy_port or prepare()
         self.name, self.template = name, template
         spec = template["spec"]
@@ -105,6 +105,8 @@ class Pod(kubelet.Pod):
             elif "secret" in volume:
                 volume["secret"]["secretName"] = self.name
         spec["restartPolicy"] = "Never"
+        # The Service's address, so that a cluster without DNS does too.
+        spec["hostAliases"] = [{"ip": address, "hostnames": [host]} for host, address in self.hosts.items()]
         return {"apiVersion": "v1", "kind": "Pod", "spec": spec, "metadata": {
             "name": self.name, "labels": self.template["metadata"]["labels"]}}
 
@@ -213,7 +215,6 @@ class Pod(kubelet.Pod):
 
 class Postgresql(kubelet.Postgresql):
     name = "postgresql"
-    address = "postgresql"
 
     def __init__(self):
         Pod.proxy_port = Pod.proxy_port or prepare()
@@ -226,6 +227,7 @@ class Postgresql(kubelet.Postgresql):
                                         "securityContext": restricted}]}},
               {"apiVersion": "v1", "kind": "Service", "metadata": {"name": self.name},
                "spec": {"selector": labels, "ports": [{"port": 5432}]}})
+        self.address = kubectl("get", "service", self.name, "--output", "jsonpath={.spec.clusterIP}")
         if not until(self.answers):
             raise AssertionError(kubectl("describe", "pod", self.name))
         self.query(f"CREATE ROLE guestbook LOGIN PASSWORD '{self.password}'")

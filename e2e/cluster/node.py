@@ -82,6 +82,9 @@ PROXY = {
     "conntrack": {"maxPerCore": 0, "min": 0, "tcpEstablishedTimeout": "0s", "tcpCloseWaitTimeout": "0s"},
 }
 
+KERNEL = {"vm/overcommit_memory": 1, "vm/panic_on_oom": 0, "kernel/panic": 10, "kernel/panic_on_oops": 1,
+          "kernel/keys/root_maxkeys": 1000000, "kernel/keys/root_maxbytes": 25000000}
+
 
 def run(*command):
     subprocess.run([str(part) for part in command], check=True)
@@ -99,10 +102,11 @@ def prepare():
         (STATE / name).mkdir()
     # Sockets have paths of at most 107 bytes, and containerd's shims have theirs in /run.
     run("mount", "-t", "tmpfs", "tmpfs", "/run")
-    # The kubelet would set them (panic, overcommit) for the machine as a whole.
-    for name in ("vm", "kernel"):
-        run("mount", "--bind", f"/proc/sys/{name}", f"/proc/sys/{name}")
-        run("mount", "-o", "remount,bind,ro", f"/proc/sys/{name}")
+    # The kubelet insists on these and would set them for the machine as a whole.
+    for name, value in KERNEL.items():
+        stand_in = STATE / name.replace("/", ".")
+        stand_in.write_text(f"{value}\n")
+        run("mount", "--bind", stand_in, f"/proc/sys/{name}")
     run("ip", "link", "set", "lo", "up")
     while not pathlib.Path("/proc/sys/net/ipv4/conf/eth0").exists():
         time.sleep(0.05)
@@ -154,7 +158,8 @@ def control_plane():
         f"--service-account-key-file={CERTIFICATES}/service-account.pub",
         f"--service-account-signing-key-file={CERTIFICATES}/service-account.key",
         f"--service-cluster-ip-range={SERVICES}", "--authorization-mode=Node,RBAC",
-        "--enable-admission-plugins=NodeRestriction", "--allow-privileged")
+        "--enable-admission-plugins=NodeRestriction", "--allow-privileged",
+        "--kubelet-preferred-address-types=InternalIP")
     while not listens(NODE, 6443):
         time.sleep(0.1)
     yield start(
