@@ -139,6 +139,12 @@ Door::~Door() {
   job_ready_.notify_all();
   wake();
   for (std::thread& thread : threads_) thread.join();
+  // The answer to the call that ended us (/quitquitquit) still goes out, as far as it fits.
+  const Micros now_us = monotonic_us();
+  take_answers(now_us);
+  for (Connection& connection : connections_) {
+    if (connection.state == State::Writing) write_some(connection, now_us);
+  }
   for (Connection& connection : connections_) close(connection);
   ::close(wake_fd_);
 }
