@@ -30,10 +30,10 @@ void append_parameter_status(Bytes& out, std::string_view name, std::string_view
   finish_message(out, start);
 }
 
-void append_backend_key_data(Bytes& out, std::uint32_t pid, std::uint32_t secret) {
+void append_backend_key_data(Bytes& out, std::uint32_t pid, ByteSpan secret) {
   const std::size_t start = begin_message(out, 'K');
   append_u32(out, pid);
-  append_u32(out, secret);
+  append(out, secret);
   finish_message(out, start);
 }
 

@@ -19,8 +19,8 @@ void finish_message(Bytes& out, std::size_t start);
 
 void append_authentication_ok(Bytes& out);
 void append_parameter_status(Bytes& out, std::string_view name, std::string_view value);
-// Protocol 3.0: a process number and four bytes of secret.
-void append_backend_key_data(Bytes& out, std::uint32_t pid, std::uint32_t secret);
+// A process number and a secret: of four bytes in protocol 3.0, of up to 256 since 3.2.
+void append_backend_key_data(Bytes& out, std::uint32_t pid, ByteSpan secret);
 // `status`: 'I' idle, 'T' in a transaction, 'E' in a failed one.
 void append_ready_for_query(Bytes& out, char status);
 void append_query(Bytes& out, std::string_view sql);

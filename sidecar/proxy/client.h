@@ -47,7 +47,9 @@ class Client final : public net::StreamListener,
   bool start(int fd);
 
   std::uint32_t id() const { return id_; }
-  std::uint32_t cancel_secret() const { return secret_; }
+  // What a cancel of its query must show, beside id(): four bytes, and more where its protocol
+  // has room for them.
+  Bytes cancel_key() const;
   pool::ClientState state() const { return state_; }
   Micros in_state_since_us() const { return since_us_; }
   LivePool* live_pool() { return pool_; }
@@ -135,6 +137,7 @@ class Client final : public net::StreamListener,
   const std::uint32_t id_;
   const std::uint32_t secret_;
   pool::ClientState state_ = pool::ClientState::Startup;
+  bool long_key_ = false;    // protocol 3.2: the cancel key may be long
   bool signed_in_ = false;   // is who it says, and waits to be greeted
   bool direct_tls_ = false;  // began with TLS, without asking
   bool ssl_asked_ = false;

@@ -70,7 +70,7 @@ std::size_t Client::process_startup(ByteSpan in) {
         break;
       }
       case pg::Startup::Kind::Cancel:
-        proxy_.cancel_request(startup.cancel_pid, load_u32(startup.cancel_secret.data()));
+        proxy_.cancel_request(startup.cancel_pid, startup.cancel_secret);
         close();
         return taken;
       case pg::Startup::Kind::DirectTls:
@@ -127,8 +127,9 @@ void Client::on_startup_message(pg::Startup& startup) {
                               "database \"{}\"",
                               startup.database));
   }
-  // 3.2 differs in nothing that a pooler says here but longer cancel keys, which are optional. A
-  // newer minor version is told what is spoken (manual, "NegotiateProtocolVersion").
+  // 3.2 differs in nothing that a pooler says here but longer cancel keys. A newer minor version is
+  // told what is spoken (manual, "NegotiateProtocolVersion").
+  long_key_ = startup.version >= pg::kProtocol32;
   if (startup.version > pg::kProtocol32 || !startup.protocol_options.empty()) {
     Bytes out;
     const std::vector<std::string_view> unknown(startup.protocol_options.begin(),
@@ -260,7 +261,7 @@ void Client::signed_in(const SignIn::Refusal* refusal) {
 void Client::wait_for_greeting() {
   if (console_ != nullptr) {
     Bytes out;
-    console_->greet(id_, secret_, out);
+    console_->greet(id_, cancel_key(), out);
     set_state(ClientState::Idle);
     stream_.write(out);
     if (stream_.reading_paused()) resume();
@@ -277,11 +278,23 @@ void Client::greet() {
   append(out, pool_->welcome());
   if (startup_values_ != nullptr) append(out, *startup_values_);
   startup_values_.reset();
-  pg::append_backend_key_data(out, id_, secret_);
+  pg::append_backend_key_data(out, id_, cancel_key());
   pg::append_ready_for_query(out, 'I');
   set_state(ClientState::Idle);
   stream_.write(out);
   if (stream_.reading_paused()) resume();
+}
+
+Bytes Client::cancel_key() const {
+  Bytes key;
+  append_u32(key, secret_);
+  if (long_key_) {
+    Bytes seed;
+    append_u32(seed, id_);
+    append_u32(seed, secret_);
+    append(key, proxy_.gatekeeper().derive(seed));
+  }
+  return key;
 }
 
 void Client::reject(RejectReason reason, std::string_view sqlstate, const std::string& message) {

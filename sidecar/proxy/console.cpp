@@ -32,7 +32,7 @@ bool Console::allowed() const {
   return std::find(users.begin(), users.end(), user_) != users.end();
 }
 
-void Console::greet(std::uint32_t pid, std::uint32_t secret, Bytes& out) const {
+void Console::greet(std::uint32_t pid, ByteSpan secret, Bytes& out) const {
   pg::append_authentication_ok(out);
   // The version is PgBouncer's spelling: psql and drivers then expect little of the server.
   constexpr std::pair<const char*, const char*> kParameters[] = {

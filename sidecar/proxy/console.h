@@ -31,7 +31,7 @@ class Console {
   bool allowed() const;
 
   // What a new session is told, up to and with ReadyForQuery.
-  void greet(std::uint32_t pid, std::uint32_t secret, Bytes& out) const;
+  void greet(std::uint32_t pid, ByteSpan secret, Bytes& out) const;
   // A whole message of the client, other than Terminate; only while not busy(). False: not the
   // protocol, the client is to be closed.
   bool on_message(const pg::Frame& frame, Bytes& out);

@@ -32,7 +32,8 @@ std::string fingerprint(const config::Config& config) {
 
 }  // namespace
 
-Gatekeeper::Gatekeeper(net::Loop& loop) : loop_(loop), salt_secret_(random_bytes(32)) {}
+Gatekeeper::Gatekeeper(net::Loop& loop)
+    : loop_(loop), salt_secret_(random_bytes(32)), derive_secret_(random_bytes(32)) {}
 
 bool Gatekeeper::changed(const config::Config& config) {
   return fingerprint(config) != seen_;

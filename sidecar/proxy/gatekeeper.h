@@ -17,6 +17,7 @@
 #include "net/loop.h"
 #include "net/tls.h"
 #include "pg/scram.h"
+#include "pg/scram_verifier.h"
 #include "pg/users_file.h"
 
 namespace carpool::proxy {
@@ -37,6 +38,9 @@ class Gatekeeper {
 
   // Null: TLS is not spoken here.
   const std::shared_ptr<net::TlsContext>& tls() const { return tls_; }
+
+  // Bytes that only this process can make out of `seed`, always the same.
+  pg::ScramKey derive(ByteSpan seed) const { return pg::hmac_sha256(derive_secret_, seed); }
 
   pg::ScramExchange::Start scram_start(const std::string& user, bool under_tls) const;
 
@@ -61,7 +65,9 @@ class Gatekeeper {
   std::uint32_t iterations_ = 4096;
   std::shared_ptr<net::TlsContext> tls_;
   std::optional<pg::Users> users_;
-  Bytes salt_secret_;  // of this process
+  // Of this process.
+  const Bytes salt_secret_;
+  const Bytes derive_secret_;
   std::map<Key, pg::ScramKey> vouched_;
   std::deque<std::weak_ptr<std::function<void()>>> trials_waiting_;
   std::uint32_t trials_ = 0;

@@ -1,6 +1,7 @@
 #include "proxy/proxy.h"
 
 #include <fmt/format.h>
+#include <openssl/crypto.h>
 #include <sys/random.h>
 #include <unistd.h>
 
@@ -220,10 +221,14 @@ void Proxy::bury(Server& server) {
 
 // ---- cancels
 
-void Proxy::cancel_request(std::uint32_t pid, std::uint32_t secret) {
+void Proxy::cancel_request(std::uint32_t pid, ByteSpan secret) {
   const auto found = clients_.find(pid);
   // A wrong key gets no answer, as with PostgreSQL: it might be guessing.
-  if (found == clients_.end() || found->second->cancel_secret() != secret) return;
+  if (found == clients_.end()) return;
+  const Bytes key = found->second->cancel_key();
+  if (key.size() != secret.size() || CRYPTO_memcmp(key.data(), secret.data(), key.size()) != 0) {
+    return;
+  }
   Client& client = *found->second;
   if (client.state() == ClientState::Waiting) {
     client.live_pool()->pool().cancel_wait(client);

@@ -114,7 +114,7 @@ class Proxy {
   bool closed() const { return closed_; }
   bool draining() const { return draining_; }
   bool ending_clients() const { return ending_clients_; }
-  void cancel_request(std::uint32_t pid, std::uint32_t secret);
+  void cancel_request(std::uint32_t pid, ByteSpan secret);
   void run_cancel(Server& server);
   LivePool::ClientList& startup_clients() { return startup_clients_; }
   // For what goes to a server in another form than it came; emptied by each user.

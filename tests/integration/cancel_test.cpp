@@ -87,6 +87,33 @@ TEST(Cancel, WithAWrongKeyHitsNothing) {
   EXPECT_TRUE(busy.wait().ok());
 }
 
+// Its key is 36 bytes, and a part of it, or more than it, is no key.
+TEST(Cancel, OfAClientOfProtocol32NeedsTheWholeLongKey) {
+  Carpool carpool(postgres(), {.pool = "size: 1"});
+  Wire client = carpool.raw();
+  client.send(startup_packet({{"user", "app"}, {"database", "app"}}, (3u << 16) + 2));
+  const std::vector<Message> greeting = client.read_until("Z");
+  const Message* found = find(greeting, 'K');
+  ASSERT_NE(found, nullptr);
+  const std::string key = found->body;
+  ASSERT_EQ(key.size(), 4U + 4 + 32);
+  client.send(query_message("select pg_sleep(600)"));
+  ASSERT_EVENTUALLY(sleeping("600"));
+  for (const std::string& wrong :
+       {key.substr(0, 8), key.substr(0, 39), key + "x", key.substr(0, 8) + std::string(32, 'x')}) {
+    Wire forger = carpool.raw();
+    forger.send(untyped(kCancelRequestCode, wrong));
+    EXPECT_TRUE(forger.ended());
+  }
+  EXPECT_TRUE(sleeping("600"));
+  Wire canceler = carpool.raw();
+  canceler.send(untyped(kCancelRequestCode, key));
+  EXPECT_TRUE(canceler.ended());
+  const std::vector<Message> answer = client.read_until("Z");
+  ASSERT_NE(find(answer, 'E'), nullptr);
+  EXPECT_EQ(find(answer, 'E')->sqlstate(), "57014");
+}
+
 TEST(Cancel, OfAWrongLengthIsTurnedAway) {
   Carpool carpool(postgres(), {.pool = "size: 1"});
   for (const std::string& rest : {std::string(), std::string(3, 'x'), std::string(400, 'x')}) {

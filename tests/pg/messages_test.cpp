@@ -29,7 +29,7 @@ TEST(Messages, ParameterStatusHasTwoTerminatedTexts) {
 
 TEST(Messages, BackendKeyDataIsInNetworkOrder) {
   Bytes out;
-  append_backend_key_data(out, 0x01020304, 0xfffefdfc);
+  append_backend_key_data(out, 0x01020304, as_bytes("\xff\xfe\xfd\xfc"));
   EXPECT_EQ(text(out), "K\0\0\0\x0c\x01\x02\x03\x04\xff\xfe\xfd\xfc"s);
 }
 
@@ -96,7 +96,7 @@ TEST(Messages, AreWhatTheFramerTakesForWhole) {
   Bytes out;
   append_authentication_ok(out);
   append_parameter_status(out, "server_version", "15.4");
-  append_backend_key_data(out, 1, 2);
+  append_backend_key_data(out, 1, as_bytes("a secret of 3.2"));
   append_query(out, std::string(5000, 'x'));
   append_negotiate_protocol_version(out, 3u << 16, {});
   append_ready_for_query(out, 'T');
