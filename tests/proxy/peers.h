@@ -122,7 +122,9 @@ class Backend : public Peer {
     pg::append_authentication_ok(out);
     pg::append_parameter_status(out, "server_version", "15.4");
     pg::append_parameter_status(out, "TimeZone", "UTC");
-    pg::append_backend_key_data(out, pid, as_bytes("four"));
+    Bytes secret;
+    append_u32(secret, pid * 7);
+    pg::append_backend_key_data(out, pid, secret);
     pg::append_ready_for_query(out, 'I');
     say(out);
     greeted = true;

@@ -320,6 +320,9 @@ TEST_F(Rubbish, InsteadOfAGreetingIsAConnectErrorThatTheClientIsToldInTheEnd) {
   ASSERT_TRUE(until([&] { return first.ended; }));
   EXPECT_EQ(first.sqlstate(), "08001");
   postgres_.at_start = [](Backend& backend) { backend.greet(); };
+  // The back-off may have grown longer than the first one's patience.
+  config_.databases[0].pool.acquire_timeout_us = 0;
+  proxy_->apply(config_);
   expect_still_serving();
 }
 
