@@ -247,6 +247,7 @@ std::size_t Server::process(ByteSpan in) {
                            framer_.at_boundary() && frame.bytes.size() != 6;
     if (frame.kind == pg::Frame::Kind::Bad || bad_ready) {
       flush();
+      gone_ = true;  // whoever this is will not answer a Terminate
       close("PostgreSQL sent what is not the protocol");
       return in.size();
     }

@@ -139,7 +139,7 @@ class Server final : public pool::Slot, public net::StreamListener {
 
   std::uint32_t cancels_in_flight_ = 0;
   Micros canceled_us_ = 0;             // when the last one was sent
-  bool gone_ = false;                  // PostgreSQL has closed the connection
+  bool gone_ = false;                  // PostgreSQL has closed the connection, or is none
   bool cancel_asked_ = false;          // for the query at hand
   const char* canceled_by_ = nullptr;  // the setting whose timeout canceled the query
   bool cleaning_ = false;              // the lease is over, and it is not clean yet
