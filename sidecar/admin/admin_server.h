@@ -11,10 +11,10 @@
 //     /drain  /quitquitquit  /pause  /resume  /reconnect    each takes ?database=NAME where it
 //     makes sense; without it, all
 //
-// Every error is JSON, {"error": "..."}: 404 an unknown path, or a database that /status has no pool
-// of, 405 a wrong method, 403 a control call on the wrong port or a foreign Host or Origin on the
-// control port (DNS rebinding), 409 a control call that the proxy refuses, such as for a database
-// without a pool, 503 when the loop did not answer in time.
+// Every error is JSON, {"error": "..."}: 404 an unknown path, or a database that /status has no
+// pool of, 405 a wrong method, 403 a control call on the wrong port or a foreign Host or Origin on
+// the control port (DNS rebinding), 409 a control call that the proxy refuses, such as for a
+// database without a pool, 503 when the loop did not answer in time.
 //
 // It never touches a pool, a client or a configuration: it asks the loop through `Source`, on
 // threads of its own, and the number of those threads bounds the questions in flight. Nothing

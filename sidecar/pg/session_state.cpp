@@ -264,7 +264,10 @@ std::string all_options(std::string_view options,
   for (const auto& [name, value] : parameters) {
     if (name.starts_with("_pq_.")) continue;
     all += all.empty() ? "-c " : " -c ";
-    for (const char c : name + "=" + value) {
+    std::string setting = name;
+    setting += '=';
+    setting += value;
+    for (const char c : setting) {
       if (c == '\\' || c == ' ' || (c >= '\t' && c <= '\r')) all += '\\';
       all += c;
     }
