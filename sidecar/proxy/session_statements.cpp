@@ -1,0 +1,201 @@
+// ServerSession, the requests that use a prepared statement: Bind, Describe, Execute and Close; and
+// how a server comes to have the statement.
+#include "pg/messages.h"
+#include "proxy/session.h"
+
+namespace carpool::proxy {
+
+using Taken = ServerSession::Taken;
+
+namespace {
+
+void append_body(Bytes& out, char type, std::string_view first, std::string_view second,
+                 ByteSpan rest, std::size_t rest_total) {
+  append_u8(out, static_cast<std::uint8_t>(type));
+  append_u32(out,
+             static_cast<std::uint32_t>(4 + first.size() + 1 + second.size() + 1 + rest_total));
+  append_cstring(out, first);
+  append_cstring(out, second);
+  append(out, rest);
+}
+
+}  // namespace
+
+void ServerSession::close_on_server(const pg::Statement& statement, Outgoing& out) {
+  pg::append_close(out.insert(), 'S', statement.server_name);
+  tracker_.sent(pg::Request::Close, true);
+  statements_.forget(statement);
+}
+
+void ServerSession::make_room(const config::Pool& settings, Outgoing& out) {
+  while (const pg::StatementRef oldest = statements_.over(settings.prepared_statements_max)) {
+    if (statements_.size() <= 1) return;  // the one at hand
+    close_on_server(*oldest.get(), out);
+  }
+}
+
+void ServerSession::ensure(const pg::StatementRef& statement, const config::Pool& settings,
+                           Outgoing& out) {
+  if (statements_.use(*statement.get())) {
+    counters_.prepares_reused++;
+    return;
+  }
+  if (statements_.has_name(*statement.get())) close_on_server(*statement.get(), out);
+  pg::append_parse(out.insert(), statement->server_name, as_bytes(statement->body));
+  counters_.prepares_forwarded++;
+  Pending& pending = add_pending();
+  pending.statement = statement;
+  tracker_.sent(pg::Request::Parse, true, pending.tag);
+  statements_.add(statement);
+  make_room(settings, out);
+}
+
+void ServerSession::ensure_unnamed(ClientSession& client, Outgoing& out) {
+  if (!client.unnamed) {
+    if (!unnamed_) return;  // PostgreSQL says that there is none
+    // It is another client's.
+    const std::uint32_t tag = note_unnamed(client);
+    pg::append_close(out.insert(), 'S', "");
+    tracker_.sent(pg::Request::Close, true, tag);
+    unnamed_ = {};
+    return;
+  }
+  if (unnamed_ == client.unnamed && unnamed_version_ == unnamed_->version) return;
+  const std::uint32_t tag = note_unnamed(client);
+  pg::append_parse(out.insert(), "", as_bytes(client.unnamed->body));
+  counters_.prepares_forwarded++;
+  tracker_.sent(pg::Request::Parse, true, tag);
+  unnamed_ = client.unnamed;
+  unnamed_version_ = unnamed_->version;
+}
+
+Taken ServerSession::bind(const pg::Frame& frame, ClientSession& client,
+                          const config::Pool& settings, Outgoing& out) {
+  Reader reader(frame.body());
+  const std::string_view portal = reader.cstring();
+  const std::string_view name = reader.cstring();
+  if (!reader.ok()) return Taken::NotProtocol;
+  if (name.empty()) {
+    ensure_unnamed(client, out);
+    set_portal(portal, bound(client.unnamed, frame, reader.rest()));
+    tracker_.sent(pg::Request::Bind);
+    out.pass(frame.bytes.size());
+    return Taken::Yes;
+  }
+  const pg::StatementRef* found = client.statements.find(name);
+  if (found == nullptr) {
+    // PREPAREd in SQL, or not at all: PostgreSQL knows.
+    set_portal(portal, nullptr);
+    tracker_.sent(pg::Request::Bind, false, kForeignTag);
+    out.pass(frame.bytes.size());
+    return Taken::Yes;
+  }
+  const pg::StatementRef statement = *found;
+  ensure(statement, settings, out);
+  const ByteSpan rest = reader.rest();
+  set_portal(portal, bound(statement, frame, rest));
+  append_body(out.insert(), 'B', portal, statement->server_name, rest,
+              rest.size() + (frame.total - frame.bytes.size()));
+  out.drop(frame.bytes.size());
+  tracker_.sent(pg::Request::Bind, false, kBindTag | (statement->id % kBindTag));
+  return Taken::Yes;
+}
+
+Taken ServerSession::describe(const pg::Frame& frame, ClientSession& client,
+                              const config::Pool& settings, Outgoing& out) {
+  Reader reader(frame.body());
+  const char kind = static_cast<char>(reader.u8());
+  const std::string_view name = reader.cstring();
+  if (!reader.ok()) return Taken::NotProtocol;
+  if (kind == 'S' && name.empty()) ensure_unnamed(client, out);
+  const pg::StatementRef* found =
+      kind == 'S' && !name.empty() ? client.statements.find(name) : nullptr;
+  if (found != nullptr) {
+    const pg::StatementRef statement = *found;
+    ensure(statement, settings, out);
+    Bytes& bytes = out.insert();
+    const std::size_t start = pg::begin_message(bytes, 'D');
+    append_u8(bytes, 'S');
+    append_cstring(bytes, statement->server_name);
+    pg::finish_message(bytes, start);
+    out.drop(frame.bytes.size());
+  } else {
+    out.pass(frame.bytes.size());
+  }
+  tracker_.sent(pg::Request::Describe);
+  return Taken::Yes;
+}
+
+std::shared_ptr<const pg::Scan> ServerSession::bound(const pg::StatementRef& statement,
+                                                     const pg::Frame& frame, ByteSpan rest) {
+  if (!statement || statement->scan == nullptr) return nullptr;
+  if (frame.kind != pg::Frame::Kind::Whole || !pg::wants_values(*statement->scan)) {
+    return statement->scan;
+  }
+  return std::make_shared<const pg::Scan>(pg::with_values(*statement->scan, rest));
+}
+
+void ServerSession::set_portal(std::string_view portal, std::shared_ptr<const pg::Scan> scan) {
+  for (auto i = portals_.begin(); i != portals_.end(); ++i) {
+    if (i->first != portal) continue;
+    portals_.erase(i);
+    break;
+  }
+  if (scan != nullptr) portals_.emplace_back(portal, std::move(scan));
+}
+
+Taken ServerSession::execute(const pg::Frame& frame, Outgoing& out) {
+  std::uint32_t tag = 0;
+  if (!portals_.empty()) {
+    Reader reader(frame.body());
+    const std::string_view portal = reader.cstring();
+    for (const auto& [known, scan] : portals_) {
+      if (known != portal) continue;
+      Pending& pending = add_pending();
+      pending.scan = scan;
+      tag = pending.tag;
+    }
+  }
+  tracker_.sent(pg::Request::Execute, false, tag);
+  out.pass(frame.bytes.size());
+  return Taken::Yes;
+}
+
+Taken ServerSession::close(const pg::Frame& frame, ClientSession& client, Outgoing& out,
+                           Bytes& answer) {
+  Reader reader(frame.body());
+  const char kind = static_cast<char>(reader.u8());
+  const std::string_view name = reader.cstring();
+  if (!reader.ok()) return Taken::NotProtocol;
+  const pg::StatementRef* found =
+      kind == 'S' && !name.empty() ? client.statements.find(name) : nullptr;
+  if (found == nullptr) {
+    std::uint32_t tag = 0;
+    if (kind == 'S' && name.empty()) {
+      tag = note_unnamed(client);
+      unnamed_ = {};
+      client.unnamed = {};
+    }
+    tracker_.sent(pg::Request::Close, false, tag);
+    out.pass(frame.bytes.size());
+    return Taken::Yes;
+  }
+  // The server keeps it for the others.
+  const pg::StatementRef statement = *found;
+  Bytes bytes;
+  pg::append_empty(bytes, '3');
+  Pending* pending = nullptr;
+  answer_with(std::move(bytes), false, answer, &pending);
+  if (pending != nullptr) {
+    pending->statement = statement;
+    pending->name = name;
+    pending->closes = true;
+    pending->names = true;
+    ++naming_;
+  }
+  client.statements.erase(name);
+  out.drop(frame.bytes.size());
+  return Taken::Yes;
+}
+
+}  // namespace carpool::proxy

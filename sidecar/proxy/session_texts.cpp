@@ -1,0 +1,199 @@
+// ServerSession, the requests that bring a text: Query and Parse.
+#include <fmt/format.h>
+
+#include "pg/error_response.h"
+#include "pg/messages.h"
+#include "proxy/session.h"
+#include "proxy/session_refusal.h"
+
+namespace carpool::proxy {
+
+using Kind = pg::SessionEffect::Kind;
+using Taken = ServerSession::Taken;
+
+Taken ServerSession::query(const pg::Frame& frame, ClientSession& client,
+                           const config::Pool& settings, Outgoing& out, Bytes& answer) {
+  std::string_view text = as_text(frame.body());
+  text = text.substr(0, text.find('\0'));
+  pg::Scan scan = pg::scan(text);
+  if (frame.kind == pg::Frame::Kind::Head) scan.too_complex = true;  // the rest is not seen
+  std::uint32_t tag = 0;
+  if (!scan.effects.empty() || scan.too_complex) {
+    const std::string why = why_refused(scan, text, settings);
+    if (!why.empty()) {
+      out.drop(frame.bytes.size());
+      return refuse(true, pg::sqlstate::kFeatureNotSupported, why, answer);
+    }
+    if (settings.session_state == config::SessionState::Pin && sets_parameter(scan)) {
+      client.pinned_by_setting = true;
+    }
+    if (scan.too_complex) client.pins.apply_too_complex();
+    // DEALLOCATE of a name that was given through the protocol: the server knows it by another.
+    const bool deallocates = scan.statements == 1 && scan.effects.size() == 1 &&
+                             scan.effects[0].kind == Kind::SqlDeallocate;
+    const pg::StatementRef* named =
+        deallocates ? client.statements.find(scan.effects[0].name) : nullptr;
+    if (named != nullptr) {
+      const pg::StatementRef statement = *named;
+      ensure(statement, settings, out);
+      pg::append_query(out.insert(), "DEALLOCATE " + statement->server_name);
+      out.drop(frame.bytes.size());
+      client.statements.erase(scan.effects[0].name);
+      statements_.forget(*statement.get());
+      tracker_.sent(pg::Request::Query);
+      return Taken::Yes;
+    }
+    Pending& pending = add_pending();
+    pending.scan = std::make_shared<const pg::Scan>(std::move(scan));
+    tag = pending.tag;
+  }
+  // A simple query ends the unnamed statement (manual, "Extended Query").
+  unnamed_ = {};
+  client.unnamed = {};
+  tracker_.sent(pg::Request::Query, false, tag);
+  out.pass(frame.bytes.size());
+  return Taken::Yes;
+}
+
+Taken ServerSession::parse(const pg::Frame& frame, ClientSession& client,
+                           const config::Pool& settings, Outgoing& out, Bytes& answer) {
+  Reader reader(frame.body());
+  const std::string_view name = reader.cstring();
+  if (!reader.ok()) return Taken::NotProtocol;
+  if (frame.kind == pg::Frame::Kind::Head) {
+    if (client.statements.find(name) != nullptr) {
+      let_server_refuse(frame, name, reader.rest(), client, settings, out);
+      return Taken::Yes;
+    }
+    // Too long to keep: this server alone has it, under the client's own name.
+    client.pins.apply_too_complex();
+    const std::uint32_t tag = name.empty() ? note_unnamed(client) : kForeignTag;
+    if (name.empty()) {
+      unnamed_ = {};
+      client.unnamed = {};
+    }
+    tracker_.sent(pg::Request::Parse, false, tag);
+    out.pass(frame.bytes.size());
+    return Taken::Yes;
+  }
+  if (!name.empty() && client.statements.find(name) != nullptr) {
+    let_server_refuse(frame, name, reader.rest(), client, settings, out);
+    return Taken::Yes;
+  }
+  const pg::StatePtr& state = client.follower.current();
+  pg::StatementRef statement = tables_.statements.intern(
+      reader.rest(), state == nullptr ? std::string_view() : state->reading());
+  if (!statement) {
+    out.drop(frame.bytes.size());
+    return refuse(false, "53200",
+                  fmt::format("the prepared statements of this pool have reached {} MiB",
+                              pg::StatementTable::kBytesMax >> 20),
+                  answer);
+  }
+  if (statement->scan != nullptr) {
+    const std::string why = why_refused(*statement->scan, statement->text(), settings);
+    if (!why.empty()) {
+      out.drop(frame.bytes.size());
+      return refuse(false, pg::sqlstate::kFeatureNotSupported, why, answer);
+    }
+    // DEALLOCATE, as for a simple query above.
+    const auto& effects = statement->scan->effects;
+    if (statement->scan->statements == 1 && effects.size() == 1 &&
+        effects[0].kind == Kind::SqlDeallocate) {
+      if (const pg::StatementRef* named = client.statements.find(effects[0].name)) {
+        const pg::StatementRef old = *named;
+        ensure(old, settings, out);
+        client.statements.erase(effects[0].name);
+        Bytes body;
+        append_cstring(body, "DEALLOCATE " + old->server_name);
+        append_u16(body, 0);
+        statement = tables_.statements.intern(body);
+        if (!statement) return Taken::NotProtocol;
+        if (name.empty()) {
+          // What is sent is not what came.
+          const std::uint32_t tag = note_unnamed(client);
+          pg::append_parse(out.insert(), "", body);
+          tracker_.sent(pg::Request::Parse, false, tag);
+          unnamed_ = client.unnamed = statement;
+          unnamed_version_ = statement->version;
+          out.drop(frame.bytes.size());
+          return Taken::Yes;
+        }
+      }
+    }
+  }
+  if (name.empty()) {
+    const std::uint32_t tag = note_unnamed(client);
+    client.unnamed = statement;
+    unnamed_ = std::move(statement);
+    unnamed_version_ = unnamed_->version;
+    tracker_.sent(pg::Request::Parse, false, tag);
+    counters_.prepares_forwarded++;
+    out.pass(frame.bytes.size());
+    return Taken::Yes;
+  }
+  client.statements.set(name, statement);
+  out.drop(frame.bytes.size());
+  // A failed transaction takes but few statements, and PostgreSQL knows which.
+  if (tracker_.status() == 'E' && statements_.has_name(*statement.get())) {
+    close_on_server(*statement.get(), out);
+  }
+  if (statements_.use(*statement.get())) {
+    counters_.prepares_reused++;
+    Bytes bytes;
+    pg::append_empty(bytes, '1');
+    Pending* pending = nullptr;
+    answer_with(std::move(bytes), false, answer, &pending);
+    if (pending != nullptr) {
+      pending->statement = statement;
+      pending->name = name;
+      pending->names = true;
+      ++naming_;
+    }
+    return Taken::Yes;
+  }
+  if (statements_.has_name(*statement.get())) close_on_server(*statement.get(), out);
+  pg::append_parse(out.insert(), statement->server_name, as_bytes(statement->body));
+  counters_.prepares_forwarded++;
+  const Pending& pending = add_naming(name, statement);
+  tracker_.sent(pg::Request::Parse, false, pending.tag);
+  statements_.add(statement);
+  make_room(settings, out);
+  return Taken::Yes;
+}
+
+void ServerSession::let_server_refuse(const pg::Frame& frame, std::string_view name, ByteSpan rest,
+                                      const ClientSession& client, const config::Pool& settings,
+                                      Outgoing& out) {
+  if (!tables_.taken) {
+    // A statement that can be prepared in a failed transaction, too.
+    Bytes body;
+    append_cstring(body, "ROLLBACK -- a name that is taken");
+    append_u16(body, 0);
+    tables_.taken = tables_.statements.intern(body);
+  }
+  // Without room for a text that short nothing new is prepared: any name that is not there yet
+  // would do worse than the client's own.
+  const std::string_view server_name =
+      tables_.taken ? std::string_view(tables_.taken->server_name) : name;
+  if (tables_.taken) ensure(tables_.taken, settings, out);
+  Bytes& bytes = out.insert();
+  append_u8(bytes, 'P');
+  const std::size_t rest_total = rest.size() + (frame.total - frame.bytes.size());
+  append_u32(bytes, static_cast<std::uint32_t>(4 + server_name.size() + 1 + rest_total));
+  append_cstring(bytes, server_name);
+  append(bytes, rest);
+  out.drop(frame.bytes.size());
+  // Where something that is under way frees the name after all, it is the client's new one.
+  const pg::StatePtr& state = client.follower.current();
+  Pending& pending = add_pending();
+  pending.refused = true;
+  pending.name = name;
+  if (frame.kind == pg::Frame::Kind::Whole) {
+    pending.statement =
+        tables_.statements.intern(rest, state == nullptr ? std::string_view() : state->reading());
+  }
+  tracker_.sent(pg::Request::Parse, false, pending.tag);
+}
+
+}  // namespace carpool::proxy
