@@ -1,11 +1,20 @@
 #include "pg/sql_scan.h"
 
+#include <array>
 #include <utility>
 #include <vector>
 
 #include "pg/sql_scanner.h"
 
 namespace carpool::pg {
+namespace {
+
+// White space as the lexer knows it.
+bool is_space(char c) {
+  return c == ' ' || (c >= '\t' && c <= '\r');
+}
+
+}  // namespace
 
 SessionEffect* Scanner::emit(Kind kind, std::string name, std::string sql) {
   if (out_.effects.size() >= kScanEffectsMax) {
@@ -359,6 +368,29 @@ void Scanner::call_effect(Function function, const Call& call, bool exact) {
   }
   const bool lock = function == Function::Lock || function == Function::LockShared;
   emit(lock ? Kind::AdvisoryLock : Kind::AdvisoryUnlock, std::move(key));
+}
+
+bool leaves_nothing(std::string_view sql) {
+  while (!sql.empty() && is_space(sql.front())) sql.remove_prefix(1);
+  while (!sql.empty() && is_space(sql.back())) sql.remove_suffix(1);
+  if (sql.ends_with(';')) sql.remove_suffix(1);
+  constexpr std::size_t kWord = 6;  // each of the four has six letters
+  if (sql.size() <= kWord || !is_space(sql[kWord])) return false;
+  std::array<char, kWord> letters;
+  for (std::size_t i = 0; i < kWord; ++i) letters[i] = static_cast<char>(sql[i] | 0x20);
+  const std::string_view word(letters.data(), kWord);
+  const bool selects = word == "select";
+  if (!selects && word != "insert" && word != "update" && word != "delete") return false;
+  // Whatever is a comment or a string: none of these may stand in the text at all.
+  for (std::size_t i = kWord; i < sql.size(); ++i) {
+    const char c = sql[i];
+    if (c == '(' || c == ';') return false;
+    const bool may_be_into = selects && (c | 0x20) == 'i' && i + 3 < sql.size() &&
+                             (sql[i + 1] | 0x20) == 'n' && (sql[i + 2] | 0x20) == 't' &&
+                             (sql[i + 3] | 0x20) == 'o';
+    if (may_be_into) return false;
+  }
+  return true;
 }
 
 Scan scan(std::string_view sql, const ScanOptions& options) {

@@ -22,6 +22,7 @@
 #include "pg/framer.h"
 #include "pg/prepared_statements.h"
 #include "pg/reply_tracker.h"
+#include "pg/scan_memo.h"
 #include "pg/session_follower.h"
 #include "pg/session_pins.h"
 #include "pg/session_state.h"
@@ -34,6 +35,7 @@ namespace carpool::proxy {
 struct SessionTables {
   pg::StateTable states;
   pg::StatementTable statements;
+  pg::ScanMemo scans;      // of simple queries
   pg::StatementRef taken;  // see ServerSession::let_server_refuse()
 };
 

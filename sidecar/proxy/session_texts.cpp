@@ -11,14 +11,26 @@ namespace carpool::proxy {
 using Kind = pg::SessionEffect::Kind;
 using Taken = ServerSession::Taken;
 
+namespace {
+
+// Of a text whose rest is not seen.
+std::shared_ptr<const pg::Scan> scan_of_part(std::string_view text) {
+  pg::Scan scan = pg::scan(text);
+  scan.too_complex = true;
+  return std::make_shared<const pg::Scan>(std::move(scan));
+}
+
+}  // namespace
+
 Taken ServerSession::query(const pg::Frame& frame, ClientSession& client,
                            const config::Pool& settings, Outgoing& out, Bytes& answer) {
   std::string_view text = as_text(frame.body());
   text = text.substr(0, text.find('\0'));
-  pg::Scan scan = pg::scan(text);
-  if (frame.kind == pg::Frame::Kind::Head) scan.too_complex = true;  // the rest is not seen
+  std::shared_ptr<const pg::Scan> shared =
+      frame.kind == pg::Frame::Kind::Head ? scan_of_part(text) : tables_.scans.scan(text);
   std::uint32_t tag = 0;
-  if (!scan.effects.empty() || scan.too_complex) {
+  if (shared != nullptr) {
+    const pg::Scan& scan = *shared;
     const std::string why = why_refused(scan, text, settings);
     if (!why.empty()) {
       out.drop(frame.bytes.size());
@@ -44,7 +56,7 @@ Taken ServerSession::query(const pg::Frame& frame, ClientSession& client,
       return Taken::Yes;
     }
     Pending& pending = add_pending();
-    pending.scan = std::make_shared<const pg::Scan>(std::move(scan));
+    pending.scan = std::move(shared);
     tag = pending.tag;
   }
   // A simple query ends the unnamed statement (manual, "Extended Query").

@@ -132,6 +132,9 @@ TEST(SqlScan, GetsThroughEveryPrefixOfEveryText) {
         const std::string prefix = one.sql.substr(0, end);  // its own memory, so that ASan sees
         const Scan found = scan(prefix, {.standard_conforming_strings = conforming});
         EXPECT_LE(found.effects.size(), prefix.size());
+        if (leaves_nothing(prefix)) {
+          EXPECT_EQ(describe(found), "  => nothing\n") << prefix;
+        }
       }
     }
   }
