@@ -64,6 +64,9 @@ Status Listener::listen_tcp(Loop& loop, const std::string& address, std::uint16_
     status = os_error(fmt::format("cannot listen on {}:{}", address, port));
     ::close(fd);
   } else {
+    // What is accepted inherits these, so that they cost no call for each connection.
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
     if (is_local(*found->ai_addr)) pace_not(fd);
     // A client of PostgreSQL speaks first: it is accepted together with its first packet, at one
     // wake-up for the two. One that says nothing is accepted all the same, a second later (tcp(7)).
@@ -103,18 +106,20 @@ Status Listener::listen_unix(Loop& loop, const std::string& path, Handler handle
 Status Listener::start(Loop& loop, Handler handler) {
   loop_ = &loop;
   handler_ = std::move(handler);
-  const int rc = poll_.open(loop, fd_, Poll::kReadable, [this](int) { accept_some(); });
-  if (rc == 0) return Ok{};
+  if (watch()) return Ok{};
+  Error error = os_error("cannot watch the listening socket");
   close();
-  return Error{fmt::format("cannot watch the listening socket: {}", uv_strerror(rc))};
+  return error;
 }
 
-void Listener::accept_some() {
+bool Listener::watch() {
+  watched_ = loop_->watch(fd_, EPOLLIN, *this);
+  return watched_;
+}
+
+void Listener::on_events(std::uint32_t) {
   for (int i = 0; i < kAcceptMax && is_open(); ++i) {
-    sockaddr_storage address{};
-    socklen_t length = sizeof address;
-    const int fd =
-        accept4(fd_, reinterpret_cast<sockaddr*>(&address), &length, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    const int fd = accept4(fd_, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (fd < 0) {
       if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
         exhausted(errno);
@@ -125,30 +130,27 @@ void Listener::accept_some() {
       exhausted_ = false;
       handler_.on_exhausted(false, "");
     }
-    if (address.ss_family != AF_UNIX) {
-      const int on = 1;
-      setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-      setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
-    }
     handler_.on_connection(fd);
   }
 }
 
 void Listener::exhausted(int error) {
-  poll_.close();
+  loop_->unwatch(fd_, *this);
+  watched_ = false;
   if (!exhausted_) {
     exhausted_ = true;
     handler_.on_exhausted(true, std::strerror(error));
   }
   retry_.start(*loop_, kRetry_us, 0, [this] {
     retry_.stop();
-    poll_.open(*loop_, fd_, Poll::kReadable, [this](int) { accept_some(); });
+    watch();
   });
 }
 
 void Listener::close() {
   if (fd_ < 0) return;
-  poll_.close();
+  if (watched_) loop_->unwatch(fd_, *this);
+  watched_ = false;
   retry_.stop();
   ::close(fd_);
   fd_ = -1;

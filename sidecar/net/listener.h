@@ -9,12 +9,11 @@
 
 #include "base/result.h"
 #include "net/loop.h"
-#include "net/poll.h"
 #include "net/timer.h"
 
 namespace carpool::net {
 
-class Listener {
+class Listener final : private Watched {
  public:
   static constexpr int kAcceptMax = 64;
   static constexpr Micros kRetry_us = 100 * kMicrosPerMilli;
@@ -43,16 +42,17 @@ class Listener {
 
  private:
   Status start(Loop& loop, Handler handler);
-  void accept_some();
+  void on_events(std::uint32_t events) override;
+  bool watch();
   void exhausted(int error);
 
   Loop* loop_ = nullptr;
   Handler handler_;
-  Poll poll_;
   Timer retry_;
   int fd_ = -1;
   std::uint16_t port_ = 0;
   std::string unix_path_;
+  bool watched_ = false;
   bool exhausted_ = false;
 };
 

@@ -1,26 +1,41 @@
 #include "net/loop.h"
 
+#include <sys/syscall.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
+
 #include "base/check.h"
 
 namespace carpool::net {
 
+namespace {
+
+// What the loop itself watches is told from the rest by these.
+constexpr std::uint64_t kUvData = 0;
+constexpr std::uint64_t kAlarmData = 1;
+
+}  // namespace
+
 Loop::Loop() : read_buffer_(new std::uint8_t[kReadSize]) {
   CHECK(uv_loop_init(&loop_) == 0);
   loop_.data = this;
-  CHECK(uv_prepare_init(&loop_, &prepare_) == 0);
-  prepare_.data = this;
-  uv_prepare_start(&prepare_, [](uv_prepare_t* handle) {
-    Loop* self = static_cast<Loop*>(handle->data);
-    if (self->turn_end_) self->turn_end_();
-    self->now_us_ = 0;
-  });
   CHECK(uv_async_init(&loop_, &wake_, [](uv_async_t* handle) {
           static_cast<Loop*>(handle->data)->run_posted();
         }) == 0);
   wake_.data = this;
-  // These two do not keep run() from ending.
-  uv_unref(reinterpret_cast<uv_handle_t*>(&prepare_));
+  // It does not keep run() from ending.
   uv_unref(reinterpret_cast<uv_handle_t*>(&wake_));
+
+  epoll_ = epoll_create1(EPOLL_CLOEXEC);
+  alarm_ = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+  CHECK(epoll_ >= 0 && alarm_ >= 0);
+  epoll_event event{};
+  event.events = EPOLLIN;
+  event.data.u64 = kUvData;
+  CHECK(epoll_ctl(epoll_, EPOLL_CTL_ADD, uv_backend_fd(&loop_), &event) == 0);
+  event.events = EPOLLIN | EPOLLET;  // it is set anew, not read
+  event.data.u64 = kAlarmData;
+  CHECK(epoll_ctl(epoll_, EPOLL_CTL_ADD, alarm_, &event) == 0);
 }
 
 Loop::~Loop() {
@@ -29,18 +44,24 @@ Loop::~Loop() {
     stopped_ = true;
     posted_.clear();
   }
-  uv_close(reinterpret_cast<uv_handle_t*>(&prepare_), nullptr);
   uv_close(reinterpret_cast<uv_handle_t*>(&wake_), nullptr);
-  // A stop() that no run() has seen yet makes the first of these return at once.
-  while (uv_loop_close(&loop_) == UV_EBUSY) uv_run(&loop_, UV_RUN_DEFAULT);
+  while (alive()) turn();
+  CHECK(uv_loop_close(&loop_) == 0);
+  ::close(alarm_);
+  ::close(epoll_);
+}
+
+bool Loop::alive() const {
+  return watching_ > 0 || !released_.empty() || uv_loop_alive(&loop_) != 0;
 }
 
 void Loop::run() {
-  uv_run(&loop_, UV_RUN_DEFAULT);
+  while (!stop_ && alive()) turn();
+  stop_ = false;
 }
 
 void Loop::run_once() {
-  uv_run(&loop_, UV_RUN_ONCE);
+  if (alive()) turn();
 }
 
 void Loop::stop() {
@@ -49,8 +70,113 @@ void Loop::stop() {
     stopped_ = true;
     posted_.clear();
   }
-  uv_stop(&loop_);
+  stop_ = true;
 }
+
+// ---- a turn
+
+void Loop::turn() {
+  watch_the_time();
+  const bool sleeps = !uv_asked_ && again_.empty() && released_.empty();
+  // The system call itself: epoll_wait(3) is a cancellation point, which takes its time.
+  events_here_ = static_cast<int>(syscall(SYS_epoll_wait, epoll_, events_.data(),
+                                          static_cast<int>(kEventsMax), sleeps ? -1 : 0));
+  now_us_ = 0;
+  // Those that asked in the last turn, and not those that ask in this.
+  const std::uint32_t asked = again_.size();
+
+  for (event_ = 0; event_ < events_here_; ++event_) {
+    const epoll_event& event = events_[static_cast<std::size_t>(event_)];
+    if (event.data.u64 == kUvData) {
+      uv_asked_ = true;
+    } else if (event.data.u64 == kAlarmData) {
+      alarm_ms_ = kNever;
+      uv_asked_ = true;
+    } else {
+      static_cast<Watched*>(event.data.ptr)->on_events(event.events);
+    }
+  }
+  events_here_ = 0;
+  for (std::uint32_t i = 0; i < asked; ++i) {
+    Watched* watched = again_.front();
+    if (watched == nullptr) break;
+    again_.remove(*watched);
+    watched->on_events(0);
+  }
+  if (uv_asked_) {
+    uv_asked_ = false;  // what its callbacks start is for the next turn
+    uv_run(&loop_, UV_RUN_NOWAIT);
+  }
+  if (turn_end_) turn_end_();
+  while (Watched* watched = released_.front()) {
+    released_.remove(*watched);
+    watched->on_released();
+  }
+}
+
+void Loop::watch_the_time() {
+  const std::uint64_t due_ms = uv_due_ms();
+  if (due_ms == 0) {
+    uv_asked_ = true;
+  } else if (due_ms != alarm_ms_) {
+    set_alarm(due_ms);
+  }
+}
+
+std::uint64_t Loop::uv_due_ms() const {
+  if (uv_loop_alive(&loop_) == 0) return kNever;
+  const int timeout_ms = uv_backend_timeout(&loop_);
+  if (timeout_ms == 0) return 0;
+  // The time that libuv knows is that of its last turn, and the time-out counts from there.
+  return timeout_ms < 0 ? kNever : uv_now(&loop_) + static_cast<std::uint64_t>(timeout_ms);
+}
+
+void Loop::set_alarm(std::uint64_t due_ms) {
+  alarm_ms_ = due_ms;
+  itimerspec spec{};  // all zero: none
+  if (due_ms != kNever) {
+    // Once libuv's clock, which may be behind by the coarseness of the kernel's, says so too.
+    const std::uint64_t at_ms = due_ms + 1;
+    spec.it_value.tv_sec = static_cast<time_t>(at_ms / 1000);
+    spec.it_value.tv_nsec = static_cast<long>(at_ms % 1000 * 1'000'000);
+  }
+  CHECK(timerfd_settime(alarm_, TFD_TIMER_ABSTIME, &spec, nullptr) == 0);
+}
+
+// ---- what stands on it
+
+bool Loop::watch(int fd, std::uint32_t events, Watched& watched) {
+  epoll_event event{};
+  event.events = events;
+  event.data.ptr = &watched;
+  if (epoll_ctl(epoll_, EPOLL_CTL_ADD, fd, &event) != 0) return false;
+  ++watching_;
+  return true;
+}
+
+void Loop::rewatch(int fd, std::uint32_t events, Watched& watched) {
+  epoll_event event{};
+  event.events = events;
+  event.data.ptr = &watched;
+  CHECK(epoll_ctl(epoll_, EPOLL_CTL_MOD, fd, &event) == 0);
+}
+
+void Loop::unwatch(int fd, Watched& watched) {
+  CHECK(epoll_ctl(epoll_, EPOLL_CTL_DEL, fd, nullptr) == 0);
+  forget(watched);
+}
+
+void Loop::forget(Watched& watched) {
+  --watching_;
+  if (watched.linked()) again_.remove(watched);
+  // Its events of this turn that have not been told yet.
+  for (int i = event_ + 1; i < events_here_; ++i) {
+    epoll_event& event = events_[static_cast<std::size_t>(i)];
+    if (event.data.ptr == &watched) event.data.u64 = kUvData;
+  }
+}
+
+// ---- other threads
 
 bool Loop::post(std::function<void()> fn) {
   const std::lock_guard lock(mutex_);

@@ -2,6 +2,7 @@
 
 #include <openssl/err.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -10,6 +11,14 @@
 #include "net/address.h"
 
 namespace carpool::net {
+namespace {
+
+constexpr std::uint32_t kReadEvents = EPOLLIN | EPOLLRDHUP | EPOLLET;
+
+}  // namespace
+
+// send(2) and recv(2) are made as plain system calls: those of libc are cancellation points, which
+// cost two atomic operations each in a process with threads.
 
 Stream::~Stream() {
   CHECK(!open_);
@@ -17,15 +26,14 @@ Stream::~Stream() {
 
 bool Stream::open(Loop& loop, int fd, bool owns_fd, StreamListener* listener) {
   CHECK(!open_);
-  if (uv_poll_init(loop.uv(), &poll_, fd) != 0) return false;
-  poll_.data = this;
+  watches_writable_ = false;
+  if (!loop.watch(fd, kReadEvents, *this)) return false;
+  loop_ = &loop;
   listener_ = listener;
   fd_ = fd;
   owns_fd_ = owns_fd;
   open_ = true;
-  paused_ = false;
-  broken_ = false;
-  watch();
+  paused_ = broken_ = readable_ = ended_ = false;
   return true;
 }
 
@@ -37,38 +45,36 @@ void Stream::set_tls(SSL* ssl, bool owns_ssl) {
   }
 }
 
-void Stream::watch() {
-  int events = 0;
-  if (!paused_) events |= UV_READABLE;
-  if (!out_.empty() || tls_wants_write_) events |= UV_WRITABLE;
-  // With no event uv_poll_start stops the handle.
-  uv_poll_start(&poll_, events, [](uv_poll_t* handle, int status, int ready) {
-    static_cast<Stream*>(handle->data)->on_poll(status, ready);
-  });
+void Stream::watch_writable() {
+  if (watches_writable_) return;
+  watches_writable_ = true;
+  loop_->rewatch(fd_, kReadEvents | EPOLLOUT, *this);
 }
 
-void Stream::on_poll(int status, int events) {
-  // libuv has stopped watching a socket with an error. What came before the error can still be
-  // read, and the read that finds nothing more says that it is broken.
-  if (status < 0) {
-    events = UV_READABLE | UV_WRITABLE;
-    watch();
-  }
-  if ((events & UV_WRITABLE) != 0 && (!out_.empty() || tls_wants_write_)) {
-    const bool had_bytes = !out_.empty();
+void Stream::on_events(std::uint32_t events) {
+  if ((events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0) readable_ = true;
+  if ((events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0) ended_ = true;
+  // Under TLS what is sent may wait for what comes, and what comes for what is sent.
+  if (!out_.empty()) flush_some();
+  if (!open_) return;
+  if (tls_wants_write_) {
     tls_wants_write_ = false;
-    if (!flush()) {
-      broken_ = true;
-      out_.clear();
-    }
-    if (out_.empty()) {
-      watch();
-      if (had_bytes) listener_->on_drained();
-      if (!open_) return;
-      events |= ssl_ != nullptr ? UV_READABLE : 0;
-    }
+    readable_ = true;
   }
-  if ((events & UV_READABLE) != 0 && !paused_) listener_->on_readable();
+  tell_readable();
+}
+
+void Stream::flush_some() {
+  if (!flush()) {
+    broken_ = readable_ = true;  // a read says so
+    out_.clear();
+  }
+  if (out_.empty()) listener_->on_drained();
+}
+
+void Stream::tell_readable() {
+  for (int i = 0; i < kReadsMax && open_ && readable_ && !paused_; ++i) listener_->on_readable();
+  if (open_ && readable_ && !paused_) loop_->again(*this);
 }
 
 int Stream::peek() const {
@@ -79,19 +85,27 @@ int Stream::peek() const {
 ssize_t Stream::read(std::span<std::uint8_t> into) {
   if (broken_) return kEnd;
   if (ssl_ == nullptr) {
-    const ssize_t n = recv(fd_, into.data(), into.size(), 0);
+    const ssize_t n = syscall(SYS_recvfrom, fd_, into.data(), into.size(), 0, nullptr, nullptr);
+    // Less than there was room for is all there was: what comes later is told anew. An end that was
+    // told is still to be read.
+    if (n > 0) readable_ = ended_ || static_cast<std::size_t>(n) == into.size();
     if (n >= 0) return n;
-    return errno == EAGAIN || errno == EINTR ? kAgain : kEnd;
+    if (errno == EINTR) return kAgain;
+    if (errno != EAGAIN) return kEnd;
+    readable_ = false;
+    return kAgain;
   }
   ERR_clear_error();
   const int n = SSL_read(ssl_, into.data(), static_cast<int>(into.size()));
   if (n > 0) return n;
   switch (SSL_get_error(ssl_, n)) {
     case SSL_ERROR_WANT_READ:
+      readable_ = false;
       return kAgain;
     case SSL_ERROR_WANT_WRITE:
+      readable_ = false;
       tls_wants_write_ = true;
-      watch();
+      watch_writable();
       return kAgain;
     default:
       ERR_clear_error();
@@ -102,7 +116,8 @@ ssize_t Stream::read(std::span<std::uint8_t> into) {
 // Bytes sent, 0 when the kernel takes none now, -1 when the connection is broken.
 ssize_t Stream::send_some(ByteSpan bytes) {
   if (ssl_ == nullptr) {
-    const ssize_t n = send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL);
+    const ssize_t n =
+        syscall(SYS_sendto, fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL, nullptr, 0);
     if (n >= 0) return n;
     return errno == EAGAIN || errno == EINTR ? 0 : -1;
   }
@@ -130,9 +145,7 @@ bool Stream::write(ByteSpan bytes) {
       if (ssl_ == nullptr) break;
     }
     if (bytes.empty()) return true;
-    out_.append(bytes);
-    watch();
-    return true;
+    watch_writable();
   }
   out_.append(bytes);
   return true;
@@ -149,17 +162,13 @@ bool Stream::flush() {
 }
 
 void Stream::pause_reading() {
-  if (paused_ || !open_) return;
   paused_ = true;
-  watch();
 }
 
 void Stream::resume_reading() {
   if (!paused_ || !open_) return;
   paused_ = false;
-  // What TLS has already read from the kernel makes no event: a writable one stands in for it.
-  if (ssl_ != nullptr && SSL_has_pending(ssl_)) tls_wants_write_ = true;
-  watch();
+  if (readable_) loop_->again(*this);
 }
 
 void Stream::pace_not_if_local() {
@@ -185,7 +194,6 @@ void Stream::close() {
   if (!open_) return;
   open_ = false;
   out_.clear();
-  uv_poll_stop(&poll_);
   if (ssl_ != nullptr && owns_ssl_) {
     // One attempt at close_notify; the peer's own is not waited for (RFC 8446, section 6.1).
     if (SSL_is_init_finished(ssl_) && !broken_) SSL_shutdown(ssl_);
@@ -193,10 +201,14 @@ void Stream::close() {
     SSL_free(ssl_);
   }
   ssl_ = nullptr;
-  if (owns_fd_) ::close(fd_);
+  if (owns_fd_) {
+    loop_->forget(*this);
+    ::close(fd_);
+  } else {
+    loop_->unwatch(fd_, *this);
+  }
   fd_ = -1;
-  uv_close(reinterpret_cast<uv_handle_t*>(&poll_),
-           [](uv_handle_t* handle) { static_cast<Stream*>(handle->data)->listener_->on_closed(); });
+  loop_->release(*this);
 }
 
 }  // namespace carpool::net

@@ -3,10 +3,13 @@
 //
 //   write(bytes) --- send() ---> kernel          the rest --> out_ --- writable ---> kernel
 //
-// Invariant: out_ holds bytes exactly while writability is watched. It never reads by itself, and
-// while paused it does not look; interest changes cost two system calls, so callers pause only when
-// bytes arrived that could not be taken. close() detaches at once: no call to the listener comes
-// after it, except on_closed(), once, when the memory may go.
+// It is watched edge-triggered (epoll(7)): the kernel tells once that bytes came, and
+// readable_ remembers it until a read has found nothing more. So a pause costs no system call, and
+// bytes that nobody wants yet cost none either.
+//
+// Invariant: an open stream that is readable_ and not paused stands in the loop's again() between
+// turns. It never reads by itself, and while paused it does not tell. close() detaches at once: no
+// call to the listener comes after it, except on_closed(), once, when the memory may go.
 #pragma once
 
 #include <openssl/ssl.h>
@@ -24,6 +27,7 @@ namespace carpool::net {
 // Must outlive its stream until on_closed().
 class StreamListener {
  public:
+  // One read() is expected; it is called again while there is more.
   virtual void on_readable() = 0;
   // Everything that was queued has been sent.
   virtual void on_drained() = 0;
@@ -34,7 +38,7 @@ class StreamListener {
   ~StreamListener() = default;
 };
 
-class Stream {
+class Stream final : private Watched {
  public:
   static constexpr ssize_t kAgain = -1;  // nothing there now
   static constexpr ssize_t kEnd = 0;     // the peer has closed, or the connection broke
@@ -59,8 +63,6 @@ class Stream {
 
   // Reads what is there: > 0 bytes, kEnd or kAgain.
   ssize_t read(std::span<std::uint8_t> into);
-  // Under TLS bytes may wait that the kernel no longer knows of: read again until kAgain.
-  bool must_read_again() const { return ssl_ != nullptr && open_; }
 
   // Sends, or queues. False when the connection is broken.
   bool write(ByteSpan bytes);
@@ -81,12 +83,18 @@ class Stream {
   std::string peer() const;
 
  private:
-  void watch();
-  void on_poll(int status, int events);
+  // Reads in one turn, so that one connection cannot keep the loop.
+  static constexpr int kReadsMax = 16;
+
+  void on_events(std::uint32_t events) override;
+  void on_released() override { listener_->on_closed(); }
+  void tell_readable();
+  void flush_some();
+  void watch_writable();
   ssize_t send_some(ByteSpan bytes);
   bool flush();
 
-  uv_poll_t poll_;
+  Loop* loop_ = nullptr;
   StreamListener* listener_ = nullptr;
   SSL* ssl_ = nullptr;
   Buffer out_;
@@ -96,7 +104,10 @@ class Stream {
   bool owns_ssl_ = false;
   bool paused_ = false;
   bool broken_ = false;
-  bool tls_wants_write_ = false;  // a read that must first write (renegotiation, handshake)
+  bool readable_ = false;          // a read may find something
+  bool ended_ = false;             // the last read will find the end
+  bool watches_writable_ = false;  // for good, once something did not fit
+  bool tls_wants_write_ = false;   // a read that must first write (renegotiation, handshake)
 };
 
 }  // namespace carpool::net

@@ -22,6 +22,7 @@ void Timer::start(Loop& loop, Micros delay_us, Micros repeat_us, std::function<v
   stop();
   state_ = new State{{}, std::move(fn)};
   CHECK(uv_timer_init(loop.uv(), &state_->handle) == 0);
+  uv_update_time(loop.uv());  // it counts from there, and libuv may have had no turn for a while
   state_->handle.data = state_;
   CHECK(uv_timer_start(
             &state_->handle, [](uv_timer_t* handle) { static_cast<State*>(handle->data)->fn(); },

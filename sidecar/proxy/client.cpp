@@ -89,21 +89,6 @@ void Client::set_state(ClientState state) {
 // ---- reading
 
 void Client::on_readable() {
-  // TLS may have more than one read's worth, of which the kernel knows nothing; a bound, so that
-  // one client cannot keep the loop.
-  bool again = true;
-  for (int i = 0; again && i < 16; ++i) {
-    read_once(&again);
-    again = again && stream_.must_read_again() && !stream_.reading_paused();
-  }
-  if (again) {
-    stream_.pause_reading();
-    stream_.resume_reading();
-  }
-}
-
-void Client::read_once(bool* again) {
-  *again = false;
   if (state_ == ClientState::Closing) return;
   const std::span<std::uint8_t> shared = proxy_.loop().read_buffer();
   if (state_ == ClientState::Startup && !ssl_asked_ && stream_.tls() == nullptr &&
@@ -132,9 +117,7 @@ void Client::read_once(bool* again) {
     pending_.add(n > 0 ? static_cast<std::uint32_t>(n) : 0);
     if (n == net::Stream::kEnd) return close();
     if (n == net::Stream::kAgain) return;
-    process_pending();
-    *again = state_ != ClientState::Closing;
-    return;
+    return process_pending();
   }
   // What was left goes in front of what comes, so that a message is always in one piece.
   const ssize_t n = stream_.read(shared.subspan(before));
@@ -148,7 +131,6 @@ void Client::read_once(bool* again) {
   const std::size_t taken = process(in);
   if (state_ == ClientState::Closing) return;
   if (taken < in.size()) keep(in.subspan(taken));
-  *again = true;
 }
 
 void Client::keep(ByteSpan bytes) {

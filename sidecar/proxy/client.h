@@ -116,7 +116,6 @@ class Client final : public net::StreamListener,
   // Drops what belongs to a request that has failed; says ReadyForQuery at its end.
   void drop_failed(char type);
   void say_ready();
-  void read_once(bool* again);
   // Whether a server is there to take requests now.
   bool attach();
   void attached(Server& server);

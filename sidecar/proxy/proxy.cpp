@@ -80,9 +80,13 @@ void Proxy::reload_credentials() {
 }
 
 std::uint64_t Proxy::random() {
-  std::uint64_t value = 0;
-  CHECK(getrandom(&value, sizeof value, 0) == static_cast<ssize_t>(sizeof value));
-  return value;
+  if (random_left_ == 0) {
+    // At most 256 bytes come whole and uninterrupted (getrandom(2)).
+    static_assert(sizeof random_ <= 256);
+    CHECK(getrandom(random_.data(), sizeof random_, 0) == static_cast<ssize_t>(sizeof random_));
+    random_left_ = random_.size();
+  }
+  return std::exchange(random_[--random_left_], 0);
 }
 
 // ---- clients

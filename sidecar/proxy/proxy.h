@@ -160,6 +160,8 @@ class Proxy {
   struct Cancel;
   std::list<Cancel> cancels_;
 
+  std::array<std::uint64_t, 32> random_{};  // the kernel's, fetched in bulk; used from the back
+  std::size_t random_left_ = 0;
   std::uint32_t client_ids_ = 0;
   std::uint64_t server_ids_ = 0;
   std::uint64_t client_connects_ = 0;

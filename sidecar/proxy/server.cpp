@@ -197,35 +197,24 @@ void Server::on_drained() {
 
 void Server::on_readable() {
   net::Loop& loop = pool_.proxy().loop();
-  bool again = true;
-  for (int i = 0; again && i < 16; ++i) {
-    const std::span<std::uint8_t> shared = loop.read_buffer();
-    const std::size_t before = pending_.size();
-    const ssize_t n = stream_.read(shared.subspan(before));
-    if (n == net::Stream::kAgain) {
-      again = false;
-      break;
-    }
-    if (n == net::Stream::kEnd) {
-      gone_ = true;
-      return closing() ? disconnect() : close("PostgreSQL closed the connection");
-    }
-    if (closing()) continue;  // nobody wants it any more
-    if (before > 0) {
-      std::memcpy(shared.data(), pending_.bytes().data(), before);
-      pending_.clear();
-    }
-    if (query_us_ != 0 && first_reply_us_ == 0) first_reply_us_ = loop.now_us();
-    const ByteSpan in(shared.data(), before + static_cast<std::size_t>(n));
-    const std::size_t taken = process(in);
-    if (closing()) return;
-    if (taken < in.size()) pending_.append(in.subspan(taken));
-    again = stream_.must_read_again() && !stream_.reading_paused();
+  const std::span<std::uint8_t> shared = loop.read_buffer();
+  const std::size_t before = pending_.size();
+  const ssize_t n = stream_.read(shared.subspan(before));
+  if (n == net::Stream::kAgain) return;
+  if (n == net::Stream::kEnd) {
+    gone_ = true;
+    return closing() ? disconnect() : close("PostgreSQL closed the connection");
   }
-  if (again) {
-    stream_.pause_reading();
-    stream_.resume_reading();
+  if (closing()) return;  // nobody wants it any more
+  if (before > 0) {
+    std::memcpy(shared.data(), pending_.bytes().data(), before);
+    pending_.clear();
   }
+  if (query_us_ != 0 && first_reply_us_ == 0) first_reply_us_ = loop.now_us();
+  const ByteSpan in(shared.data(), before + static_cast<std::size_t>(n));
+  const std::size_t taken = process(in);
+  if (closing()) return;
+  if (taken < in.size()) pending_.append(in.subspan(taken));
   // A client that was stopped for having asked too much at once goes on.
   if (client_ != nullptr && client_->stream().reading_paused() && stream_.queued() == 0 &&
       tracker_.outstanding() < pg::ReplyTracker::kOutstandingMax / 2) {

@@ -1,10 +1,15 @@
 #include "net/loop.h"
 
 #include <gtest/gtest.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <csignal>
+#include <functional>
+#include <memory>
 #include <thread>
+#include <vector>
 
 #include "net/signals.h"
 #include "turns.h"
@@ -143,6 +148,133 @@ TEST(Signals, AreDeliveredOnTheLoop) {
   }
   EXPECT_EQ(got, (std::vector<int>{SIGHUP, SIGTERM, SIGINT}));
   run_turns(loop, 3);
+}
+
+// ---- descriptors
+
+// One end of a pair of sockets on the loop.
+class End final : public Watched {
+ public:
+  End(Loop& loop, int fd) : loop_(loop), fd_(fd) {
+    EXPECT_TRUE(loop.watch(fd, EPOLLIN | EPOLLET, *this));
+  }
+  ~End() {
+    unwatch();
+    ::close(fd_);
+  }
+  void unwatch() {
+    if (watched_) loop_.unwatch(fd_, *this);
+    watched_ = false;
+  }
+  void on_events(std::uint32_t events) override {
+    told.push_back(events);
+    if (when_told) when_told();
+  }
+  void on_released() override { released = true; }
+
+  std::vector<std::uint32_t> told;
+  std::function<void()> when_told;
+  bool released = false;
+
+ private:
+  Loop& loop_;
+  int fd_;
+  bool watched_ = true;
+};
+
+struct Pair {
+  Pair() { EXPECT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds), 0); }
+  int fds[2];
+};
+
+TEST(Loop, TellsOfADescriptorAndNothingOnceItIsUnwatchedInTheSameTurn) {
+  Loop loop;
+  Pair pair;
+  End one(loop, pair.fds[0]);
+  End other(loop, pair.fds[1]);
+  // Both become readable before the turn; whoever is told first takes the other away.
+  one.when_told = [&] { other.unwatch(); };
+  other.when_told = [&] { one.unwatch(); };
+  EXPECT_EQ(write(pair.fds[0], "x", 1), 1);
+  EXPECT_EQ(write(pair.fds[1], "x", 1), 1);
+  ASSERT_TRUE(run_until(loop, [&] { return one.told.size() + other.told.size() > 0; }));
+  run_turns(loop);
+  EXPECT_EQ(one.told.size() + other.told.size(), 1u);
+}
+
+TEST(Loop, ComesAgainInTheNextTurnWhereThatIsAskedFor) {
+  Loop loop;
+  Pair pair;
+  End one(loop, pair.fds[0]);
+  End other(loop, pair.fds[1]);
+  int rounds = 0;
+  one.when_told = [&] {
+    if (++rounds < 3) loop.again(one);
+  };
+  loop.again(one);
+  loop.again(other);
+  loop.again(other);  // twice is once
+  ASSERT_TRUE(run_until(loop, [&] { return rounds == 3; }));
+  run_turns(loop);
+  EXPECT_EQ(one.told, (std::vector<std::uint32_t>{0, 0, 0}));
+  EXPECT_EQ(other.told, std::vector<std::uint32_t>{0});
+}
+
+TEST(Loop, ForgetsWhoAskedToBeToldAgainWhenItIsUnwatched) {
+  Loop loop;
+  Pair pair;
+  End one(loop, pair.fds[0]);
+  End other(loop, pair.fds[1]);
+  loop.again(one);
+  one.unwatch();
+  run_turns(loop);
+  EXPECT_TRUE(one.told.empty());
+}
+
+TEST(Loop, ReleasesAtTheEndOfTheTurnAndNotBefore) {
+  Loop loop;
+  Pair pair;
+  End one(loop, pair.fds[0]);
+  End other(loop, pair.fds[1]);
+  one.when_told = [&] {
+    one.unwatch();
+    loop.release(one);
+    EXPECT_FALSE(one.released);
+  };
+  loop.again(one);
+  ASSERT_TRUE(run_until(loop, [&] { return one.released; }));
+}
+
+TEST(Loop, DoesNotEndWhileADescriptorStandsOnIt) {
+  Loop loop;
+  Pair pair;
+  auto one = std::make_unique<End>(loop, pair.fds[0]);
+  one->when_told = [&] { one->unwatch(); };
+  std::thread other([&] { EXPECT_EQ(write(pair.fds[1], "x", 1), 1); });
+  loop.run();
+  other.join();
+  EXPECT_EQ(one->told.size(), 1u);
+  ::close(pair.fds[1]);
+}
+
+TEST(Timer, CountsFromNowWhereTheLoopHasLongBeenBusyWithDescriptorsAlone) {
+  Loop loop;
+  Pair pair;
+  End one(loop, pair.fds[0]);
+  End other(loop, pair.fds[1]);
+  const Micros start = Loop::clock_us();
+  // No timer is due and libuv has nothing: it gets no turn, and its clock stands still.
+  one.when_told = [&] {
+    if (Loop::clock_us() - start < 30 * kMicrosPerMilli) loop.again(one);
+  };
+  loop.again(one);
+  while (Loop::clock_us() - start < 30 * kMicrosPerMilli) loop.run_once();
+  Timer timer;
+  bool called = false;
+  const Micros set = Loop::clock_us();
+  timer.start(loop, 20 * kMicrosPerMilli, 0, [&] { called = true; });
+  while (!called) loop.run_once();
+  EXPECT_GE(Loop::clock_us() - set, 18 * kMicrosPerMilli);
 }
 
 // ---- timers
