@@ -1,4 +1,5 @@
-"""Carpool beside PgBouncer, HAProxy as a plain TCP relay, and no pooler at all, before the same
+"""Carpool beside PgBouncer, a bare relay, HAProxy as a plain TCP relay, and no pooler at all, before the
+same
 PostgreSQL in interleaved rounds. Prints medians and ratios, and which targets are met."""
 
 import argparse
@@ -110,7 +111,8 @@ def write_results(path, args, results, rows):
         f"- command: `{command}`, {time.strftime('%Y-%m-%d')}: medians of {args.rounds} "
         f"interleaved rounds of {args.seconds} s",
         f"- pool of {POOL_SIZE}, transaction mode, TCP on loopback, trust, no TLS, log lines off, "
-        "fsync off; HAProxy is a plain TCP relay on one thread",
+        "fsync off; HAProxy is a plain TCP relay on one thread, and the floor is the least that a "
+        "relay of transactions can do (bench/floor.cpp)",
         "- CPU is the pooler's own process, user and system, from /proc; ratios are medians of "
         "each round's own ratio", "",
         *results.table(rows), "", "## Targets", "", *results.targets(rows), ""]
@@ -159,12 +161,15 @@ def main():
     parser.add_argument("--rows", default=",".join(ROWS), help="of: %(default)s")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=6, help="of each pgbench run")
+    parser.add_argument("--pgbouncer", default=PgBouncer.binary,
+                        help="the PgBouncer to measure (default: Debian's)")
     parser.add_argument("--output", type=pathlib.Path,
                         help="default: bench/RESULTS.md, when all rows ran")
     args = parser.parse_args()
     args.words = sys.argv[1:]
     if args.quick:
         args.rounds, args.seconds = 1, 2
+    PgBouncer.binary = args.pgbouncer
     rows = args.rows.split(",")
     unknown = [row for row in rows if row not in ROWS]
     if unknown:

@@ -1,4 +1,5 @@
-"""Those who run side by side: Carpool, PgBouncer, HAProxy as a plain TCP relay, and no pooler. All
+"""Those who run side by side: Carpool, PgBouncer, a relay that is the floor of what a pooler costs
+(floor.cpp), HAProxy as a plain TCP relay, and no pooler. All
 on loopback TCP before the same PostgreSQL, without passwords, without TLS, with log lines off, on
 one thread each; the poolers in transaction mode with the same pool."""
 
@@ -7,9 +8,10 @@ import re
 import subprocess
 import time
 
-from throwaway import CARPOOL, POSTGRES_USER, Process, accepts, free_port, wait_until
+from throwaway import CARPOOL, POSTGRES_USER, ROOT, Process, accepts, free_port, wait_until
 
 POOL_SIZE = 16
+FLOOR = ROOT / "build" / "bench_floor"
 CLIENTS_MAX = 10_000
 
 CARPOOL_CONFIG = """\
@@ -65,6 +67,7 @@ class Contender:
 
     pools = True
     prepares = True  # prepared statements work in transaction mode
+    whole = True  # queues what does not fit, signs clients in: more than the transactions of pgbench
 
     def __init__(self, folder, server_port):
         self.folder, self.server_port = folder, server_port
@@ -115,10 +118,11 @@ class Carpool(Contender):
 
 class PgBouncer(Contender):
     name = product = "PgBouncer"
+    binary = "pgbouncer"  # Debian's; `--pgbouncer` names another
 
-    @staticmethod
-    def version():
-        return re.search(r"[\d.]+", output_of("pgbouncer", "--version"))[0]
+    @classmethod
+    def version(cls):
+        return re.search(r"[\d.]+", output_of(cls.binary, "--version"))[0]
 
     def __init__(self, folder, server_port):
         super().__init__(folder, server_port)
@@ -132,7 +136,7 @@ class PgBouncer(Contender):
         as_user = {}
         if POSTGRES_USER:  # it refuses to run as root
             as_user = {"user": POSTGRES_USER, "group": POSTGRES_USER, "extra_groups": []}
-        return Process(["pgbouncer", "-q", config], **as_user)
+        return Process([self.binary, "-q", config], **as_user)
 
 
 class HAProxy(Contender):
@@ -146,6 +150,21 @@ class HAProxy(Contender):
     def launch(self):
         return Process(["haproxy", "-q", "-db", "-f", self.config(HAPROXY_CONFIG, "haproxy.cfg")],
                        log=self.folder / "haproxy.log")
+
+
+class Floor(Contender):
+    """Two recv and two send a transaction, and nothing else."""
+
+    name = product = "floor"
+    prepares = whole = False
+
+    @staticmethod
+    def version():
+        return "of bench/floor.cpp"
+
+    def launch(self):
+        return Process([FLOOR, str(self.port), str(self.server_port), str(POOL_SIZE)],
+                       log=self.folder / "floor.log")
 
 
 class Direct(Contender):
@@ -166,4 +185,4 @@ class Direct(Contender):
         return None
 
 
-ALL = [Carpool, PgBouncer, HAProxy, Direct]
+ALL = [Carpool, PgBouncer, Floor, HAProxy, Direct]

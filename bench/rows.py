@@ -73,6 +73,8 @@ class Copy:
     metrics = {"rate": "MB/s", "cpu_gb": "CPU, s per GB"}
 
     def measure(self, contender, seconds):
+        if not contender.whole:
+            return {}
         # The set-returning function stands in the select list, so that it streams.
         sql = (f"COPY (SELECT repeat('x', {COPY_ROW_BYTES - 1}) FROM (SELECT generate_series("
                f"1, {COPY_BYTES // COPY_ROW_BYTES})) AS rows) TO STDOUT")
@@ -109,7 +111,7 @@ class Idle:
     metrics = {"pss_small": f"PSS at {IDLE_SMALL}, MiB", "pss_each": "PSS a client, bytes"}
 
     def measure(self, contender, seconds):
-        if contender.pss_bytes() is None:
+        if contender.pss_bytes() is None or not contender.whole:
             return {}
         contender.stop()
         contender.start()
@@ -136,7 +138,7 @@ class Start:
     metrics = {"start": "exec to listening, ms"}
 
     def measure(self, contender, seconds):
-        if not contender.pools:
+        if not contender.pools or not contender.whole:
             return {}
         # A folder of its own: a running Carpool watches the other, and would take this one's server.
         folder = contender.folder / "start"
