@@ -70,7 +70,8 @@ std::size_t SessionFollower::find_savepoint(std::string_view name) const {
 
 void SessionFollower::end_transaction(bool commit, bool chain) {
   if (commit) {
-    committed_ = current_;
+    // As a rule nothing was set; to count a reference is an atomic operation.
+    if (committed_ != current_) committed_ = current_;
   } else {
     current_ = committed_;
     unsettled_.clear();
@@ -186,6 +187,7 @@ void SessionFollower::learn(std::string_view name, std::string_view value,
 }
 
 void SessionFollower::settle(const ReportedValues& now) {
+  if (unsettled_.empty()) return;
   for (const Parameter& parameter : unsettled_) {
     const std::string* sql = current_ ? current_->find(parameter.name) : nullptr;
     const std::string* value = now.find(parameter.name);

@@ -73,6 +73,7 @@ void Server::lend(Client& client, Micros waited_us) {
 // They also differ after a RESET: it leads a client to the values of its startup packet, and a
 // server to its own. The client's ReadyForQuery is held back until that is put right.
 bool Server::replay() {
+  if (session_.in_step(*client_session())) return false;
   const std::vector<std::string> texts = session_.replay_for(*client_session());
   if (texts.empty()) return false;
   Bytes out;

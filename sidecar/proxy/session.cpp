@@ -190,7 +190,7 @@ void ServerSession::answer_with(Bytes bytes, bool ends_query, Bytes& answer, Pen
 }
 
 std::vector<std::string> ServerSession::replay_for(const ClientSession& client) const {
-  if (follower_.current() == client.follower.current()) return {};
+  if (in_step(client)) return {};
   return pg::replay(follower_.current(), client.follower.current());
 }
 

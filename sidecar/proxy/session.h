@@ -81,6 +81,10 @@ class ServerSession {
   // because a name that it uses may change with that; it is to be offered again then.
   bool must_wait(const pg::Frame& frame, const ClientSession& client) const;
 
+  // Whether this server's session is the client's, as far as settings go.
+  bool in_step(const ClientSession& client) const {
+    return follower_.current() == client.follower.current();
+  }
   // What makes this server's session the client's: texts, each a simple query of our own. Empty
   // when it is already.
   std::vector<std::string> replay_for(const ClientSession& client) const;
