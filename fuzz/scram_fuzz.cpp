@@ -15,7 +15,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const Bytes secret = {1, 2, 3};
   ScramExchange::Start start;
   start.user = "user";
-  start.verifier = mock_verifier(secret, "user", 4096);
+  start.verifier = mock_verifier(secret, "user", {.iterations = 4096});
   start.server_nonce = "c2VydmVyLW5vbmNl";
   if ((data[0] & 1) != 0) start.channel_binding = Bytes{1, 2, 3, 4};
   ScramExchange exchange(start);

@@ -170,10 +170,14 @@ Bytes salt_for_user(ByteSpan secret, std::string_view user) {
   return Bytes(key.begin(), key.begin() + kScramSaltBytes);
 }
 
-ScramVerifier mock_verifier(ByteSpan secret, std::string_view user, std::uint32_t iterations) {
+ScramVerifier mock_verifier(ByteSpan secret, std::string_view user, ScramShape shape) {
   ScramVerifier verifier;
-  verifier.iterations = iterations;
+  verifier.iterations = shape.iterations;
   verifier.salt = salt_for_user(secret, user);
+  while (verifier.salt.size() < shape.salt_bytes) {
+    append(verifier.salt, hmac_sha256(secret, verifier.salt));
+  }
+  verifier.salt.resize(shape.salt_bytes);
   Bytes message;
   append_text(message, "keys ");
   append_text(message, user);

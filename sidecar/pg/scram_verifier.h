@@ -59,8 +59,15 @@ bool needs_saslprep(std::string_view password);
 // adding of a user shows which is which.
 Bytes salt_for_user(ByteSpan secret, std::string_view user);
 
-// For a user that does not exist: looks like any other, and no password fits.
-ScramVerifier mock_verifier(ByteSpan secret, std::string_view user, std::uint32_t iterations);
+// What a stranger sees of a verifier before the proof.
+struct ScramShape {
+  std::uint32_t iterations = 0;
+  std::size_t salt_bytes = kScramSaltBytes;
+  auto operator<=>(const ScramShape&) const = default;
+};
+
+// For a user that does not exist: looks like one that has that shape, and no password fits.
+ScramVerifier mock_verifier(ByteSpan secret, std::string_view user, ScramShape shape);
 
 // Strict: no white space, and only the text that encode_base64 gives.
 std::string encode_base64(ByteSpan bytes);

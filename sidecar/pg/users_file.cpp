@@ -7,6 +7,7 @@ namespace carpool::pg {
 namespace {
 
 constexpr std::size_t kWarningsMax = 100;
+constexpr std::size_t kShapesMax = 100;
 
 bool is_space(char c) {
   return c == ' ' || c == '\t' || c == '\r';
@@ -92,9 +93,17 @@ Result<Users> Users::parse(std::string_view text, const Secrets& secrets) {
       verifier =
           make_verifier(*secret, salt_for_user(secrets.salt_secret, *user), secrets.iterations);
     }
+    users.note_shape({verifier.iterations, verifier.salt.size()});
     users.verifiers_.emplace(std::move(*user), std::move(verifier));
   }
   return users;
+}
+
+void Users::note_shape(ScramShape shape) {
+  const auto at = std::lower_bound(shapes_.begin(), shapes_.end(), shape);
+  if ((at == shapes_.end() || *at != shape) && shapes_.size() < kShapesMax) {
+    shapes_.insert(at, shape);
+  }
 }
 
 const ScramVerifier* Users::find(std::string_view user) const {

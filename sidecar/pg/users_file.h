@@ -32,17 +32,22 @@ class Users {
   };
 
   // An error names the line and never a secret. Takes a PBKDF2 for each plain password (about a
-  // millisecond each), and so belongs into a worker thread where there may be many.
+  // millisecond each): for a thread of its own, but at the start.
   static Result<Users> parse(std::string_view text, const Secrets& secrets);
 
   // Null: no such user. Valid as long as this.
   const ScramVerifier* find(std::string_view user) const;
   std::size_t size() const { return verifiers_.size(); }
+  // What the challenges of the users look like, each look once; empty where there is no user.
+  const std::vector<ScramShape>& shapes() const { return shapes_; }
   // For the log: passwords that SASLprep could change (see make_verifier()), by line.
   const std::vector<std::string>& warnings() const { return warnings_; }
 
  private:
+  void note_shape(ScramShape shape);
+
   std::unordered_map<std::string, ScramVerifier> verifiers_;
+  std::vector<ScramShape> shapes_;  // in their order
   std::vector<std::string> warnings_;
 };
 

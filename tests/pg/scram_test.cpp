@@ -183,7 +183,8 @@ TEST(Scram, RefusesAWrongPasswordAndSendsNothing) {
 TEST(Scram, RefusesAnUnknownUserInTheSameBytesAsAWrongPassword) {
   const Bytes secret = {9, 9, 9};
   Exchange known({.verifier = make_verifier("right", salt_for_user(secret, "user"), 4096)});
-  Exchange unknown({.verifier = mock_verifier(secret, "user", 4096), .user_exists = false});
+  Exchange unknown(
+      {.verifier = mock_verifier(secret, "user", {.iterations = 4096}), .user_exists = false});
   ASSERT_EQ(known.first(kClientFirst).step, Step::Continue);
   ASSERT_EQ(unknown.first(kClientFirst).step, Step::Continue);
   ASSERT_EQ(known.data(11), unknown.data(11));
@@ -203,10 +204,23 @@ TEST(Scram, RefusesAUserThatDoesNotExistEvenWithTheRightProof) {
 
 TEST(Scram, GivesAUserThatDoesNotExistTheSameSaltEachTime) {
   const Bytes secret = {1};
-  EXPECT_EQ(mock_verifier(secret, "a", 4096), mock_verifier(secret, "a", 4096));
-  EXPECT_NE(mock_verifier(secret, "a", 4096).salt, mock_verifier(secret, "b", 4096).salt);
-  EXPECT_NE(mock_verifier(secret, "a", 4096).salt, mock_verifier(Bytes{2}, "a", 4096).salt);
-  EXPECT_EQ(mock_verifier(secret, "a", 4096).salt.size(), kScramSaltBytes);
+  EXPECT_EQ(mock_verifier(secret, "a", {.iterations = 4096}),
+            mock_verifier(secret, "a", {.iterations = 4096}));
+  EXPECT_NE(mock_verifier(secret, "a", {.iterations = 4096}).salt,
+            mock_verifier(secret, "b", {.iterations = 4096}).salt);
+  EXPECT_NE(mock_verifier(secret, "a", {.iterations = 4096}).salt,
+            mock_verifier(Bytes{2}, "a", {.iterations = 4096}).salt);
+  EXPECT_EQ(mock_verifier(secret, "a", {.iterations = 4096}).salt.size(), kScramSaltBytes);
+}
+
+TEST(Scram, GivesAUserThatDoesNotExistTheShapeThatUsersHave) {
+  const Bytes secret = {1};
+  for (const std::size_t bytes : {1u, 12u, 16u, 40u, 256u}) {
+    const ScramVerifier mock =
+        mock_verifier(secret, "a", {.iterations = 7000, .salt_bytes = bytes});
+    EXPECT_EQ(mock.salt.size(), bytes);
+    EXPECT_EQ(mock.iterations, 7000u);
+  }
 }
 
 TEST(Scram, BindsTheChannel) {

@@ -34,6 +34,16 @@ TEST(UsersFile, HoldsPasswordsAndVerifiers) {
   EXPECT_EQ(users->find("Alice"), nullptr);
 }
 
+TEST(UsersFile, KnowsWhatTheChallengesOfItsUsersLookLike) {
+  EXPECT_TRUE(parse("")->shapes().empty());
+  const std::string other = to_string(make_verifier("x", Bytes(24, 1), 4096));
+  const Result<Users> users =
+      parse("\"a\" \"1\"\n\"b\" \"2\"\n\"c\" \"" + kVerifier + "\"\n\"d\" \"" + other + "\"\n");
+  ASSERT_TRUE(users);
+  const std::vector<ScramShape> expected = {{2, kScramSaltBytes}, {4096, 16}, {4096, 24}};
+  EXPECT_EQ(users->shapes(), expected);
+}
+
 TEST(UsersFile, MayBeEmptyOrCommentsOnly) {
   for (const std::string text : {"", "\n\n", "; none\n# none\n  \t\r\n", ";"}) {
     const Result<Users> users = parse(text);
