@@ -140,8 +140,25 @@ Micros Pool::oldest_wait_us(Micros now) const {
   return first == nullptr ? 0 : now - first->since_us_;
 }
 
+bool Pool::overdue(const Slot& slot, Micros now) {
+  return slot.expires_us_ != 0 && now >= slot.expires_us_;
+}
+
+bool Pool::replaces_first() const {
+  const std::uint32_t ready = open() - count(SlotState::Connecting);
+  return (failures_ > 0 || ready <= 1) && held() < settings_.size;
+}
+
+bool Pool::any_overdue(Micros now) const {
+  bool any = false;
+  for (const SlotState state : {SlotState::Idle, SlotState::Leased}) {
+    list(state).for_each([&](const Slot& slot) { any = any || overdue(slot, now); });
+  }
+  return any;
+}
+
 bool Pool::expired(const Slot& slot, Micros now) const {
-  return slot.generation_ != generation_ || (slot.expires_us_ != 0 && now >= slot.expires_us_);
+  return slot.generation_ != generation_ || (overdue(slot, now) && !replaces_first());
 }
 
 const std::vector<Action>& Pool::plan(Micros now) {
@@ -208,7 +225,7 @@ bool Pool::surplus(const Slot& slot, Micros now, CloseReason* reason) const {
     *reason = settings_.overflow > 0 ? CloseReason::Overflow : CloseReason::Shrunk;
     return true;
   }
-  if (slot.expires_us_ != 0 && now >= slot.expires_us_) {
+  if (overdue(slot, now) && !replaces_first()) {
     *reason = CloseReason::Lifetime;
     return true;
   }
@@ -245,6 +262,7 @@ void Pool::plan_opens(Micros now) {
   std::uint32_t need = waiters_.size() - std::min(waiters_.size(), idle);
   const std::uint32_t floor = std::max(draining_ ? 0 : settings_.min_idle, wanted_);
   if (ready < floor) need = std::max(need, floor - ready);
+  if (need == 0 && !draining_ && replaces_first() && any_overdue(now)) need = 1;
 
   std::uint32_t limit = settings_.size;
   const Waiter* first = waiters_.front();

@@ -125,6 +125,11 @@ class Pool {
   // The only writer of Slot::state_.
   void set_state(Slot& slot, SlotState state, Micros now);
   bool expired(const Slot& slot, Micros now) const;
+  static bool overdue(const Slot& slot, Micros now);
+  // Whether maxLifetime must wait for a new server: none would be left, or PostgreSQL lets none in
+  // (the password is wrong, it is full), and there is room to find out about that.
+  bool replaces_first() const;
+  bool any_overdue(Micros now) const;
   // Why an idle server that nobody waits for should not be kept; false where it should.
   bool surplus(const Slot& slot, Micros now, CloseReason* reason) const;
   void plan_timeouts(Micros now);

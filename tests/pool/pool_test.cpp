@@ -422,7 +422,11 @@ TEST(Pool, ClosesServersAtTheEndOfTheirLifeWithATenthOfJitter) {
       EXPECT_LE(sim.now - opened, 1011 * kSecond) << "with the prune interval on top";
     }
   }
-  EXPECT_EQ(sim.pool.open(), 0u);
+  EXPECT_EQ(sim.count(SlotState::Idle), 1u) << "the last goes when its successor is there";
+  const TestSlot* last = sim.in(SlotState::Idle).front();
+  sim.open_all();
+  EXPECT_EQ(sim.count(SlotState::Idle), 1u);
+  EXPECT_NE(sim.in(SlotState::Idle).front(), last);
   EXPECT_LT(*std::max_element(closed_in_second.begin(), closed_in_second.end()), 40u)
       << "a fleet does not reconnect at once";
 }
@@ -443,6 +447,79 @@ TEST(Pool, ReplacesAnExpiredServerInsteadOfLendingItToAWaiter) {
   EXPECT_EQ(sim.opens, 1u);
   sim.open_all();
   EXPECT_NE(waiter->slot, nullptr);
+}
+
+// As after a password was rotated to a wrong one.
+TEST(Pool, KeepsServersPastTheirLifeWhilePostgresLetsNoneIn) {
+  config::Pool with = settings(3);
+  with.idle_timeout_us = 0;
+  with.max_lifetime_us = 100 * kSecond;
+  Sim sim(with);
+  for (int i = 0; i < 2; ++i) sim.idle();
+  TestWaiter* one = sim.lease();
+  TestWaiter* two = sim.lease();
+  TestWaiter* third = sim.want();
+  sim.plan();
+  ASSERT_EQ(sim.opens, 1u);
+  const auto fail = [&sim] {
+    TestSlot* slot = sim.in(SlotState::Connecting).front();
+    sim.pool.open_failed(*slot, sim.now);
+    sim.pool.removed(*slot);
+  };
+  fail();
+  sim.give_back(one);
+  sim.give_back(two);
+  sim.plan();
+  ASSERT_EQ(sim.granted.size(), 1u);
+  // Attempts go on, which is what finds out.
+  int attempts = 0;
+  for (int i = 0; i < 50; ++i) {
+    sim.after(10 * kSecond);
+    EXPECT_TRUE(sim.closed.empty());
+    sim.give_back(sim.lease());
+    if (sim.count(SlotState::Connecting) == 0) continue;
+    ++attempts;
+    fail();
+  }
+  EXPECT_GE(attempts, 40);
+  sim.after(10 * kSecond);
+  TestSlot* fresh = sim.in(SlotState::Connecting).front();
+  sim.pool.opened(*fresh, sim.now);
+  sim.plan();
+  EXPECT_EQ(sim.closed.size(), 1u) << "the idle one";
+  EXPECT_EQ(sim.reason, CloseReason::Lifetime);
+  sim.give_back(third);
+  sim.plan();
+  EXPECT_EQ(sim.closed.size(), 1u) << "the lent one, as it comes back";
+  ASSERT_EQ(sim.count(SlotState::Idle), 1u);
+  EXPECT_EQ(sim.in(SlotState::Idle).front(), fresh);
+}
+
+TEST(Pool, ReplacesItsLastServerBeforeThatIsClosedForItsAge) {
+  config::Pool with = settings(2);
+  with.max_lifetime_us = 100 * kSecond;
+  with.idle_timeout_us = 0;
+  Sim sim(with);
+  TestSlot* old = sim.idle();
+  sim.after(200 * kSecond);
+  EXPECT_TRUE(sim.closed.empty());
+  EXPECT_EQ(sim.opens, 1u);
+  EXPECT_EQ(sim.lease()->slot, old) << "it serves meanwhile";
+  sim.give_back(sim.waiters.back().get());
+  sim.open_all();
+  ASSERT_EQ(sim.count(SlotState::Idle), 1u);
+  EXPECT_NE(sim.in(SlotState::Idle).front(), old);
+}
+
+TEST(Pool, ThatDrainsReplacesNothing) {
+  config::Pool with = settings(2);
+  with.max_lifetime_us = 100 * kSecond;
+  Sim sim(with);
+  sim.idle();
+  sim.lease();
+  sim.pool.set_draining(true);
+  sim.after(200 * kSecond);
+  EXPECT_EQ(sim.opens, 0u);
 }
 
 TEST(Pool, NeverClosesALeasedServerForItsAge) {
