@@ -267,7 +267,8 @@ void add_server(std::vector<Key>& table) {
                    {"any", "read-write", "read-only", "primary", "standby", "prefer-standby"},
                    "Which of several hosts will do, as libpq's `target_session_attrs`."));
   table.push_back(duration("server.connectTimeout", AT(server.connect_timeout_us), 100 * kMilli, "",
-                           "How long one attempt to open a connection may take."));
+                           "How long a host may keep silent while a connection is opened; then the "
+                           "next is tried."));
   table.push_back(text("server.options", AT(server.options),
                        "Command-line options for the backend, such as `-c geqo=off`."));
 }

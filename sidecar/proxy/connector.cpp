@@ -3,8 +3,7 @@
 #include <fmt/format.h>
 #include <libpq-fe.h>
 
-#include <fstream>
-
+#include "config/load.h"
 #include "net/resolver.h"
 
 namespace carpool::proxy {
@@ -31,13 +30,11 @@ constexpr const char* kReported[] = {"server_version",
 
 // Read anew for each connection, so that a rotated Secret simply works.
 Result<std::string> read_password(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  if (!file) return Error{"cannot read server.passwordFile " + path};
-  std::string text(kPasswordMax, '\0');
-  file.read(text.data(), static_cast<std::streamsize>(text.size()));
-  text.resize(static_cast<std::size_t>(file.gcount()));
-  while (!text.empty() && (text.back() == '\n' || text.back() == '\r')) text.pop_back();
-  if (text.empty()) return Error{"server.passwordFile " + path + " is empty"};
+  Result<std::string> text = config::read_file(path);
+  if (!text) return Error{"server.passwordFile " + path + ": " + text.error().message};
+  while (!text->empty() && (text->back() == '\n' || text->back() == '\r')) text->pop_back();
+  if (text->empty()) return Error{"server.passwordFile " + path + " is empty"};
+  if (text->size() > kPasswordMax) return Error{"server.passwordFile " + path + " is too long"};
   return text;
 }
 
@@ -104,14 +101,23 @@ void CancelTicket::run() const {
 }
 
 struct Connector::Attempt {
+  // Where a server may be: as the settings name it, its address, none of a Unix socket, and port.
+  struct Place {
+    std::string host;
+    std::string address;
+    std::string port;
+  };
+
   bool abandoned = false;
   // libpq's keywords and values, in order; a later one overrides an earlier.
   std::vector<std::pair<std::string, std::string>> options;
   std::vector<std::string> hosts;  // to resolve, from the front
   std::vector<std::string> ports;  // one a host, or one for all
   std::size_t next = 0;
-  std::string host_list, hostaddr_list, port_list;
+  std::vector<Place> places;  // what they resolved to; those that kept silent are taken out
   std::string resolve_error;
+  std::string silent;     // of those that were taken out: for people
+  Micros timeout_us = 0;  // for each place; 0: none
 
   void set(const std::string& keyword, const std::string& value) {
     for (auto& option : options) {
@@ -128,11 +134,14 @@ struct Connector::Attempt {
     }
     return "";
   }
-  void add_host(const std::string& host, const std::string& address, const std::string& port) {
-    const char* comma = host_list.empty() && port_list.empty() ? "" : ",";
-    host_list += comma + host;
-    hostaddr_list += comma + address;
-    port_list += comma + port;
+  // One of libpq's lists: that field of each place.
+  std::string list(std::string Place::*field) const {
+    std::string text;
+    for (const Place& place : places) {
+      if (&place != &places.front()) text += ',';
+      text += place.*field;
+    }
+    return text;
   }
 };
 
@@ -145,6 +154,7 @@ Connector::~Connector() {
 void Connector::finish() {
   if (attempt_ != nullptr) attempt_->abandoned = true;
   poll_.close();
+  deadline_.stop();
   if (conn_ != nullptr) PQfinish(conn_);
   conn_ = nullptr;
 }
@@ -154,6 +164,7 @@ void Connector::start(const config::Server& settings, const std::string& databas
                       Micros statement_timeout_us, const ServerStartup& startup) {
   attempt_ = std::make_shared<Attempt>();
   std::shared_ptr<Attempt> attempt = attempt_;
+  attempt->timeout_us = settings.connect_timeout_us;
   ConnectFailure failure;
 
   if (!settings.url.empty()) {
@@ -211,6 +222,7 @@ void Connector::start(const config::Server& settings, const std::string& databas
     attempt->hosts = split(attempt->get("host"));
     attempt->ports = split(attempt->get("port"));
   }
+  start_deadline();
   // Never from inside start(): the caller is not ready for an answer yet.
   loop_.run_blocking([] {},
                      [this, attempt, failure] {
@@ -228,11 +240,11 @@ void Connector::resolve_next(const std::shared_ptr<Attempt>& attempt) {
                              : i < attempt->ports.size() ? attempt->ports[i]
                                                          : "";
     if (host.empty() || host[0] == '/' || host[0] == '@') {
-      attempt->add_host(host, "", port);  // a Unix socket's directory
+      attempt->places.push_back({host, "", port});  // a Unix socket's directory
       continue;
     }
     if (net::is_address(host)) {
-      attempt->add_host(host, host, port);
+      attempt->places.push_back({host, host, port});
       continue;
     }
     net::resolve(loop_, host,
@@ -240,7 +252,7 @@ void Connector::resolve_next(const std::shared_ptr<Attempt>& attempt) {
                    if (attempt->abandoned) return;
                    if (addresses) {
                      for (const std::string& address : *addresses) {
-                       attempt->add_host(host, address, port);
+                       attempt->places.push_back({host, address, port});
                      }
                    } else {
                      attempt->resolve_error = addresses.error().message;
@@ -249,13 +261,14 @@ void Connector::resolve_next(const std::shared_ptr<Attempt>& attempt) {
                  });
     return;
   }
-  if (!attempt->hosts.empty() && attempt->port_list.empty()) {
+  if (!attempt->hosts.empty() && attempt->places.empty()) {
     return fail({pool::ConnectError::Resolve, "", attempt->resolve_error});
   }
-  connect(*attempt);
+  connect();
 }
 
-void Connector::connect(const Attempt& attempt) {
+void Connector::connect() {
+  const Attempt& attempt = *attempt_;
   std::vector<const char*> keywords;
   std::vector<const char*> values;
   const auto add = [&](const char* keyword, const char* value) {
@@ -266,12 +279,13 @@ void Connector::connect(const Attempt& attempt) {
     const bool replaced = !attempt.hosts.empty() && (keyword == "host" || keyword == "port");
     if (!replaced) add(keyword.c_str(), value.c_str());
   }
+  const std::string hosts = attempt.list(&Attempt::Place::host);
+  const std::string addresses = attempt.list(&Attempt::Place::address);
+  const std::string ports = attempt.list(&Attempt::Place::port);
   if (!attempt.hosts.empty()) {
-    if (!attempt.host_list.empty()) add("host", attempt.host_list.c_str());
-    if (attempt.hostaddr_list.find_first_not_of(',') != std::string::npos) {
-      add("hostaddr", attempt.hostaddr_list.c_str());
-    }
-    add("port", attempt.port_list.c_str());
+    if (!hosts.empty()) add("host", hosts.c_str());
+    if (addresses.find_first_not_of(',') != std::string::npos) add("hostaddr", addresses.c_str());
+    add("port", ports.c_str());
   }
   add(nullptr, nullptr);
 
@@ -281,7 +295,48 @@ void Connector::connect(const Attempt& attempt) {
   PQsetErrorVerbosity(conn_, PQERRORS_VERBOSE);
   PQsetNoticeProcessor(
       conn_, [](void*, const char*) {}, nullptr);
+  place_ = current_place();
+  start_deadline();
   watch(net::Poll::kWritable);
+}
+
+// Which of attempt_->places libpq tries now.
+std::size_t Connector::current_place() const {
+  const char* address = PQhostaddr(conn_);
+  const char* host = PQhost(conn_);
+  const char* port = PQport(conn_);
+  std::size_t i = 0;
+  for (; i < attempt_->places.size(); ++i) {
+    const Attempt::Place& place = attempt_->places[i];
+    const bool same = place.address.empty() ? host != nullptr && place.host == host
+                                            : address != nullptr && place.address == address;
+    if (same && (place.port.empty() || (port != nullptr && place.port == port))) break;
+  }
+  return i;
+}
+
+void Connector::start_deadline() {
+  const Micros limit_us = attempt_->timeout_us;
+  if (limit_us > 0) deadline_.start(loop_, limit_us, 0, [this] { on_deadline(); });
+}
+
+// PQconnectPoll itself waits for ever, and at the first of several hosts that keeps silent. So that
+// one is taken out, and the others are tried anew.
+void Connector::on_deadline() {
+  const std::string why =
+      fmt::format("no answer within server.connectTimeout ({} s)", seconds(attempt_->timeout_us));
+  std::vector<Attempt::Place>& places = attempt_->places;
+  if (conn_ == nullptr || places.size() < 2 || place_ >= places.size()) {
+    attempt_->abandoned = true;
+    return fail({pool::ConnectError::Timeout, "", why});
+  }
+  const Attempt::Place& place = places[place_];
+  attempt_->silent += fmt::format("\n{}:{}: {}", place.host, place.port, why);
+  places.erase(places.begin() + static_cast<std::ptrdiff_t>(place_));
+  poll_.close();
+  PQfinish(conn_);
+  conn_ = nullptr;
+  connect();
 }
 
 void Connector::watch(int events) {
@@ -293,12 +348,18 @@ void Connector::watch(int events) {
 
 void Connector::advance() {
   poll_.close();
-  switch (PQconnectPoll(conn_)) {
+  const PostgresPollingStatusType status = PQconnectPoll(conn_);
+  if (const std::size_t place = current_place(); place != place_) {
+    place_ = place;  // the next one has as long again
+    start_deadline();
+  }
+  switch (status) {
     case PGRES_POLLING_READING:
       return watch(net::Poll::kReadable);
     case PGRES_POLLING_WRITING:
       return watch(net::Poll::kWritable);
     case PGRES_POLLING_OK:
+      deadline_.stop();
       // So that PQfinish never waits for a peer that does not read.
       PQsetnonblocking(conn_, 1);
       return on_done_(nullptr);
@@ -307,8 +368,10 @@ void Connector::advance() {
   }
 }
 
-void Connector::fail(const ConnectFailure& failure) {
+void Connector::fail(ConnectFailure failure) {
   poll_.close();
+  deadline_.stop();
+  failure.message += attempt_->silent;
   on_done_(&failure);
 }
 
@@ -320,6 +383,10 @@ SSL* Connector::tls() const {
 }
 std::int32_t Connector::backend_pid() const {
   return PQbackendPID(conn_);
+}
+
+bool Connector::used_password() const {
+  return PQconnectionUsedPassword(conn_) == 1;
 }
 
 std::string Connector::peer() const {

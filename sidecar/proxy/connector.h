@@ -4,6 +4,9 @@
 //
 //   start() -> resolve names -> PQconnectStartParams -> PQconnectPoll ... -> on_done, once
 //
+// server.connectTimeout holds for the look-ups and then for each host, as libpq's connect_timeout
+// does: one that keeps silent costs that long, and the next is tried.
+//
 // After success the relay speaks the raw protocol on fd() (and through tls(), where there is any);
 // the PGconn stays alive only to own the socket. Never calls back from inside start(), and not at
 // all after it is destroyed. This is the only file that includes libpq-fe.h.
@@ -23,6 +26,7 @@
 #include "config/config.h"
 #include "net/loop.h"
 #include "net/poll.h"
+#include "net/timer.h"
 #include "pool/counters.h"
 
 struct pg_conn;
@@ -82,6 +86,8 @@ class Connector {
   SSL* tls() const;  // null: plain
   std::int32_t backend_pid() const;
   std::string peer() const;
+  // Whether PostgreSQL has asked for a password, rather than trusting an address or a certificate.
+  bool used_password() const;
   CancelTicket cancel_ticket() const;
   // What PostgreSQL reported at the start: names and values.
   std::vector<std::pair<std::string, std::string>> parameters() const;
@@ -91,16 +97,21 @@ class Connector {
  private:
   struct Attempt;  // what a lookup that is under way needs, and may outlive this
   void resolve_next(const std::shared_ptr<Attempt>& attempt);
-  void connect(const Attempt& attempt);
+  void connect();
+  std::size_t current_place() const;
+  void start_deadline();
+  void on_deadline();
   void advance();
   void watch(int events);
-  void fail(const ConnectFailure& failure);
+  void fail(ConnectFailure failure);
 
   net::Loop& loop_;
   Done on_done_;
   std::shared_ptr<Attempt> attempt_;
   pg_conn* conn_ = nullptr;
   net::Poll poll_;
+  net::Timer deadline_;
+  std::size_t place_ = 0;  // of those of the attempt, which is being tried
 };
 
 }  // namespace carpool::proxy

@@ -17,16 +17,9 @@ void DatabaseCheck::stop() {
 }
 
 void DatabaseCheck::check() {
-  const Micros now = loop_.now_us();
-  if (busy_) {
-    const Micros limit_us = settings_.server.connect_timeout_us;
-    if (limit_us == 0 || now - began_us_ < limit_us) return;
-    ok_ = false;
-    why_ = "no answer within server.connectTimeout";
-  }
+  if (busy_) return;
   // The one before is gone by now: its callback may not destroy it, the next check does.
   busy_ = true;
-  began_us_ = now;
   connector_.emplace(loop_, [this](const ConnectFailure* failure) { done(failure); });
   connector_->start(settings_.server, database_, user_, "", 0);
 }

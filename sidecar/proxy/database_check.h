@@ -40,7 +40,6 @@ class DatabaseCheck {
   std::string database_;
   std::string user_;
   std::optional<Connector> connector_;
-  Micros began_us_ = 0;
   bool busy_ = false;
   bool ok_ = false;
   std::string why_ = "not checked yet";

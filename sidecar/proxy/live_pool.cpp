@@ -193,8 +193,8 @@ void LivePool::reject_waiting(const ConnectFailure& failure) {
 
 void LivePool::tick(Micros now) {
   time_out_logins(now);
-  for (const SlotState state : {SlotState::Connecting, SlotState::Leased, SlotState::Resetting,
-                                SlotState::Canceling, SlotState::Closing}) {
+  for (const SlotState state :
+       {SlotState::Leased, SlotState::Resetting, SlotState::Canceling, SlotState::Closing}) {
     pool_.for_each_slot(state,
                         [&](pool::Slot& slot) { static_cast<Server&>(slot).check_timeouts(now); });
   }

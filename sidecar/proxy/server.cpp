@@ -511,17 +511,6 @@ void Server::cancel_landed() {
 void Server::check_timeouts(Micros now) {
   const config::Pool& settings = pool_.settings().pool;
   switch (slot_state()) {
-    case SlotState::Connecting: {
-      const Micros limit_us = pool_.settings().server.connect_timeout_us;
-      if (limit_us > 0 && now - in_state_since_us() >= limit_us) {
-        pool_.server_failed(
-            *this,
-            {pool::ConnectError::Timeout, "",
-             fmt::format("no answer within server.connectTimeout ({} s)", seconds(limit_us))},
-            now);
-      }
-      break;
-    }
     case SlotState::Leased:
       if (client_ == nullptr) break;
       if (!tracker_.idle()) {
