@@ -93,7 +93,11 @@ class App {
   void watch_files(const config::Config& config);
   void report(const std::vector<config::Problem>& problems, const char* message) const;
   void reload(const char* why);
-  void apply(const config::LoadResult& loaded);
+  // True where the rest comes when the credentials have been read.
+  bool reload_config(const char* why);
+  void reload_credentials();
+  void reload_again();
+  void apply(const config::LoadResult& loaded, const config::Config& next);
   void reject(const std::vector<config::Problem>& problems);
   void start_stats_timer();
   void on_signal(int signal);
@@ -115,7 +119,11 @@ class App {
 
   config::Config desired_;  // the last valid file; running is proxy_->config()
   std::string seen_hash_;   // of the last file that was looked at
-  admin::ConfigView view_;  // what does not change by itself
+  // Of the credentials for want of which that file was turned down: others may let it in.
+  std::optional<std::string> blocked_by_;
+  std::string credentials_error_;  // of the running configuration's; empty: they are good
+  bool asked_again_ = false;       // a reload was asked for while credentials were being read
+  admin::ConfigView view_;         // what does not change by itself
   Micros applied_us_ = 0;
   std::optional<Micros> drain_us_;
   Micros drain_min_us_ = 0;
@@ -158,7 +166,7 @@ int App::run() {
 
   proxy_.emplace(loop_, desired_);
   proxy_->set_console(options_.version, [this] { reload("RELOAD at the console"); });
-  if (Status status = proxy_->load_credentials(desired_); !status) {
+  if (Status status = proxy_->gatekeeper().load(desired_); !status) {
     log::error(status.error().message);
     return kExitConfig;
   }
@@ -186,7 +194,7 @@ int App::run() {
   (*server).reset();  // no question comes any more
   log::info("ended", {{"exit_code", exit_code_}});
   // Not even a thread that a silent PostgreSQL holds keeps the process.
-  if (proxy_->cancels_running()) std::_Exit(exit_code_);
+  if (proxy_->threads_busy()) std::_Exit(exit_code_);
   proxy_.reset();
   return exit_code_;
 }
@@ -231,18 +239,70 @@ void App::report(const std::vector<config::Problem>& problems, const char* messa
 
 void App::reload(const char* why) {
   if (!proxy_) return;
-  proxy_->reload_credentials();
-  if (options_.config_file.empty()) return;
-  const config::LoadResult loaded = load();
-  // A file that cannot be read has no hash; it is told of once, until it is back.
-  if (loaded.sha256 == seen_hash_) {
-    view_.reloads_unchanged++;
+  if (proxy_->gatekeeper().loading()) {
+    asked_again_ = true;
     return;
   }
+  if (!options_.config_file.empty() && reload_config(why)) return;
+  reload_credentials();
+}
+
+bool App::reload_config(const char* why) {
+  using proxy::Gatekeeper;
+  const config::LoadResult loaded = load();
+  config::Config next;
+  if (loaded.config) next = config::apply_live(proxy_->config(), *loaded.config);
+  const bool unblocked =
+      blocked_by_ && loaded.config && Gatekeeper::fingerprint(next) != *blocked_by_;
+  // A file that cannot be read has no hash; it is told of once, until it is back.
+  if (loaded.sha256 == seen_hash_ && !unblocked) {
+    view_.reloads_unchanged++;
+    return false;
+  }
   seen_hash_ = loaded.sha256;
+  blocked_by_.reset();
   log::info("configuration changed", {{"why", why}, {"hash", loaded.sha256}});
-  if (!loaded.config) return reject(loaded.problems);
-  apply(loaded);
+  if (!loaded.config) {
+    reject(loaded.problems);
+    return false;
+  }
+  Gatekeeper& gatekeeper = proxy_->gatekeeper();
+  if (Gatekeeper::fingerprint(next) == gatekeeper.fingerprint()) {
+    apply(loaded, next);
+    return false;
+  }
+  gatekeeper.load_later(next, [this, loaded, next](const Status& status) {
+    if (status) {
+      credentials_error_.clear();
+      apply(loaded, next);
+    } else {
+      blocked_by_ = proxy_->gatekeeper().fingerprint();
+      reject({config::Problem{"", 0, 0, status.error().message}});
+    }
+    reload_again();
+  });
+  return true;
+}
+
+void App::reload_credentials() {
+  proxy::Gatekeeper& gatekeeper = proxy_->gatekeeper();
+  if (proxy::Gatekeeper::fingerprint(proxy_->config()) == gatekeeper.fingerprint()) return;
+  gatekeeper.load_later(proxy_->config(), [this](const Status& status) {
+    if (status) {
+      credentials_error_.clear();
+      log::info("credentials reloaded");
+    } else {
+      credentials_error_ = status.error().message;
+      log::error("credentials rejected, the old ones stay", {{"error", credentials_error_}});
+    }
+    reload_again();
+  });
+}
+
+void App::reload_again() {
+  if (!asked_again_) return;
+  asked_again_ = false;
+  reload("asked for meanwhile");
 }
 
 void App::reject(const std::vector<config::Problem>& problems) {
@@ -256,12 +316,8 @@ void App::reject(const std::vector<config::Problem>& problems) {
   report(problems, "configuration rejected, the old one stays");
 }
 
-void App::apply(const config::LoadResult& loaded) {
+void App::apply(const config::LoadResult& loaded, const config::Config& next) {
   const config::Config running = proxy_->config();
-  const config::Config next = config::apply_live(running, *loaded.config);
-  if (Status status = proxy_->load_credentials(next); !status) {
-    return reject({config::Problem{"", 0, 0, status.error().message}});
-  }
   desired_ = *loaded.config;
   view_.applied.clear();
   view_.needs_restart.clear();
@@ -365,6 +421,9 @@ admin::ConfigView App::config_view() {
   view.effective_json = config::masked_json(proxy_->config());
   view.age_us = loop_.now_us() - applied_us_;
   view.watch = watch_.mechanism();
+  if (!credentials_error_.empty()) {
+    view.warnings.push_back("credentials rejected, the old ones stay: " + credentials_error_);
+  }
   return view;
 }
 

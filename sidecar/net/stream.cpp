@@ -108,8 +108,7 @@ ssize_t Stream::read(std::span<std::uint8_t> into) {
       watch_writable();
       return kAgain;
     default:
-      ERR_clear_error();
-      return kEnd;
+      return kEnd;  // why, OpenSSL's queue of errors says until the next call
   }
 }
 

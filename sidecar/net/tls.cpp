@@ -32,6 +32,7 @@ int select_alpn(SSL*, const unsigned char** out, unsigned char* out_size, const 
 }  // namespace
 
 Result<std::unique_ptr<TlsContext>> TlsContext::load(const config::Tls& settings) {
+  ERR_clear_error();
   SSL_CTX* context = SSL_CTX_new(TLS_server_method());
   if (context == nullptr) return tls_error("TLS");
   std::unique_ptr<TlsContext> made(new TlsContext(context));
@@ -73,6 +74,15 @@ SSL* TlsContext::accept(int fd) const {
   if (SSL_set_fd(ssl, fd) == 1) return ssl;
   SSL_free(ssl);
   return nullptr;
+}
+
+std::string handshake_problem(const SSL* ssl) {
+  if (const long verified = SSL_get_verify_result(ssl); verified != X509_V_OK) {
+    return std::string("the client's certificate: ") + X509_verify_cert_error_string(verified);
+  }
+  const unsigned long code = ERR_peek_last_error();
+  const char* reason = code == 0 ? nullptr : ERR_reason_error_string(code);
+  return reason != nullptr ? reason : "the client has left";
 }
 
 bool agreed_on_postgresql(const SSL* ssl) {

@@ -35,6 +35,9 @@ class TlsContext {
   Bytes certificate_;
 };
 
+// Why a handshake has failed, right after the read that said so.
+std::string handshake_problem(const SSL* ssl);
+
 // Whether the client has agreed on "postgresql" by ALPN, as PostgreSQL 17 wants of those that begin
 // with TLS at once (manual, "SSL Session Encryption").
 bool agreed_on_postgresql(const SSL* ssl);

@@ -72,8 +72,8 @@ bool Client::start(int fd) {
 LivePool::ClientList* Client::list_of(ClientState state) {
   if (state == ClientState::Startup) return &proxy_.startup_clients();
   if (pool_ != nullptr) return &pool_->clients(state);
-  if (console_ == nullptr || state == ClientState::Closing) return nullptr;
-  // One that signs in to the console has as long as one that has said nothing.
+  if (state == ClientState::Closing) return nullptr;
+  // One that signs in has as long as one that has said nothing.
   return state == ClientState::Authenticating ? &proxy_.startup_clients()
                                               : &proxy_.console_clients();
 }
@@ -121,7 +121,7 @@ void Client::on_readable() {
   }
   // What was left goes in front of what comes, so that a message is always in one piece.
   const ssize_t n = stream_.read(shared.subspan(before));
-  if (n == net::Stream::kEnd) return close();
+  if (n == net::Stream::kEnd) return ended();
   if (n == net::Stream::kAgain) return;
   if (before > 0) {
     std::memcpy(shared.data(), pending_.bytes().data(), before);
@@ -309,10 +309,7 @@ void Client::granted(Server& server, Micros waited_us) {
 
 void Client::resume() {
   if (state_ == ClientState::Closing || leaving_) return;
-  if (signed_in_ && sign_in_ != nullptr) {
-    sign_in_.reset();
-    return wait_for_greeting();
-  }
+  if (signed_in_ && sign_in_ != nullptr) return enter();
   process_pending();
   if (state_ == ClientState::Idle || state_ == ClientState::Attached) {
     if (server_ == nullptr || !held_) stream_.resume_reading();
@@ -398,6 +395,9 @@ pool::ClientSnapshot Client::snapshot(Micros now) const {
   } else if (console_ != nullptr) {
     snapshot.database = Console::kDatabase;
     snapshot.user = console_->user();
+  } else if (entrance_ != nullptr) {
+    snapshot.database = entrance_->database;
+    snapshot.user = entrance_->user;
   }
   snapshot.age_us = now - connected_us_;
   snapshot.address = stream_.peer();

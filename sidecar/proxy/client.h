@@ -6,7 +6,8 @@
 // stamps the time; nothing else writes the field):
 //
 //   Startup        -> Authenticating, Closing   the startup packet is read
-//   Authenticating -> Idle, Closing             until the pool knows a server's parameters
+//   Authenticating -> Idle, Closing             until it has shown who it is, and then, in a pool,
+//                                               until that knows a server's parameters
 //   Idle           -> Waiting, Attached, Closing
 //   Waiting        -> Attached, Idle, Closing   in the pool's queue
 //   Attached       -> Idle, Closing             server_ is set exactly here
@@ -82,6 +83,8 @@ class Client final : public net::StreamListener,
   void close_with_error(std::string_view sqlstate, const std::string& message);
   // `polite`: the client has said Terminate, and what it asked before is carried out.
   void close(bool polite = false);
+  // It has not signed in within `limit_us`.
+  void close_unknown(Micros limit_us);
 
   pool::ClientSnapshot snapshot(Micros now) const;
 
@@ -95,7 +98,6 @@ class Client final : public net::StreamListener,
   // Where it stands in that state; null: nowhere.
   LivePool::ClientList* list_of(pool::ClientState state);
   bool in_a_list() const { return ListHook<ClientsByState>::linked(); }
-  void enter_pool(LivePool& pool);
   // Takes what it can from the front of `in`; returns how much.
   std::size_t process(ByteSpan in);
   std::size_t process_startup(ByteSpan in);
@@ -104,12 +106,19 @@ class Client final : public net::StreamListener,
   void process_pending();
   void keep(ByteSpan bytes);
   void on_startup_message(pg::Startup& startup);
+  // Lets it in at once, or asks who it is first. `where`: the settings of its database.
+  void admit(SignIn::Where where, const std::string& database, const std::string& user);
+  void enter();
+  void enter_pool();
+  void reject_database(const std::string& database);
   void enter_console(const std::string& user);
   std::size_t process_sign_in(ByteSpan in);
   void signed_in(const SignIn::Refusal* refusal);
   // Goes on through TLS. False when it cannot.
   bool start_tls();
   bool must_use_tls() const;
+  // The peer has closed, or the connection broke.
+  void ended();
   void wait_for_greeting();
   // Notes when a request begins, for the times and the log.
   void note_request(const pg::Frame& frame);
@@ -124,6 +133,14 @@ class Client final : public net::StreamListener,
   Proxy& proxy_;
   net::Stream stream_;
   std::optional<ClientSession> session_;
+  // Where it wants to go, until it is in a pool: a stranger makes none.
+  struct Entrance {
+    std::string database;
+    std::string user;
+    ServerStartup startup;
+    pg::StartupSettings settings;
+  };
+  std::unique_ptr<Entrance> entrance_;
   std::unique_ptr<SignIn> sign_in_;        // while it must show who it is
   std::unique_ptr<Console> console_;       // instead of a pool
   std::unique_ptr<Bytes> startup_values_;  // ParameterStatus messages, until it is greeted

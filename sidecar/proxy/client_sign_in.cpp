@@ -119,14 +119,6 @@ void Client::on_startup_message(pg::Startup& startup) {
     server_startup.options = startup.options;
     settings = pg::startup_settings("", startup.parameters);
   }
-  if (startup.database == Console::kDatabase) return enter_console(startup.user);
-  LivePool* pool = proxy_.find_pool(startup.database, startup.user, server_startup);
-  if (pool == nullptr) {
-    return reject(RejectReason::NoDatabase, "3D000",
-                  fmt::format("no entry of `databases` in Carpool's configuration matches "
-                              "database \"{}\"",
-                              startup.database));
-  }
   // 3.2 differs in nothing that a pooler says here but longer cancel keys. A newer minor version is
   // told what is spoken (manual, "NegotiateProtocolVersion").
   long_key_ = startup.version >= pg::kProtocol32;
@@ -137,8 +129,10 @@ void Client::on_startup_message(pg::Startup& startup) {
     pg::append_negotiate_protocol_version(out, std::min(startup.version, pg::kProtocol32), unknown);
     stream_.write(out);
   }
-  pool_ = pool;
-  session_.emplace(pool->tables().states, pool->tables().states.make(settings.parameters));
+  if (startup.database == Console::kDatabase) return enter_console(startup.user);
+  if (!proxy_.settings_of(startup.database, server_startup)) {
+    return reject_database(startup.database);
+  }
   // What it asks for of that which PostgreSQL reports; its server takes it over before its first
   // request, and reports then how it spells it.
   for (const auto& [lower, value] : settings.values) {
@@ -147,35 +141,74 @@ void Client::on_startup_message(pg::Startup& startup) {
     if (startup_values_ == nullptr) startup_values_ = std::make_unique<Bytes>();
     pg::append_parameter_status(*startup_values_, name, value);
   }
+  entrance_ = std::make_unique<Entrance>(
+      Entrance{startup.database, startup.user, server_startup, std::move(settings)});
+  admit([this] { return proxy_.settings_of(entrance_->database, entrance_->startup); },
+        startup.database, startup.user);
+}
+
+void Client::admit(SignIn::Where where, const std::string& database, const std::string& user) {
   set_state(ClientState::Authenticating);
   const config::AuthMode mode = proxy_.config().auth.mode;
-  if (mode == config::AuthMode::Trust) return wait_for_greeting();
-  sign_in_ = std::make_unique<SignIn>(
-      proxy_.loop(), proxy_.gatekeeper(), pool->settings(), pool->database(), pool->user(),
-      [this](const SignIn::Refusal* refusal) { signed_in(refusal); });
+  if (mode == config::AuthMode::Trust) {
+    return enter();
+  }
+  sign_in_ =
+      std::make_unique<SignIn>(proxy_.loop(), proxy_.gatekeeper(), std::move(where), database, user,
+                               [this](const SignIn::Refusal* refusal) { signed_in(refusal); });
   Bytes out;
   sign_in_->begin(mode, stream_.tls() != nullptr, out);
   stream_.write(out);
 }
 
+void Client::reject_database(const std::string& database) {
+  reject(RejectReason::NoDatabase, "3D000",
+         fmt::format("no entry of `databases` in Carpool's configuration matches database \"{}\"",
+                     database));
+}
+
+// Only whoever has shown who it is learns whether it may.
+void Client::enter() {
+  if (console_ == nullptr) return enter_pool();
+  sign_in_.reset();
+  if (!console_->allowed()) {
+    return reject(RejectReason::AuthFailed, "28000",
+                  fmt::format("admin.users does not name {}, so that the console is closed to it",
+                              console_->user()));
+  }
+  wait_for_greeting();
+}
+
+void Client::enter_pool() {
+  const std::unique_ptr<Entrance> entrance = std::move(entrance_);
+  const std::unique_ptr<SignIn> sign_in = std::move(sign_in_);
+  LivePool* pool = proxy_.find_pool(entrance->database, entrance->user, entrance->startup);
+  if (pool == nullptr) {
+    // It may have gone from the configuration meanwhile.
+    if (!proxy_.settings_of(entrance->database, entrance->startup)) {
+      return reject_database(entrance->database);
+    }
+    return reject(RejectReason::ClientsMax, "53300",
+                  fmt::format("too many pools: there are {} already", Proxy::kPoolsMax));
+  }
+  proxy_.startup_clients().remove(*this);
+  pool_ = pool;
+  since_us_ = proxy_.loop().now_us();
+  pool->clients(state_).push_back(*this);
+  session_.emplace(pool->tables().states,
+                   pool->tables().states.make(entrance->settings.parameters));
+  if (sign_in != nullptr && !sign_in->password().empty()) {
+    pool->set_client_password(sign_in->password());
+  }
+  wait_for_greeting();
+}
+
 // In passthrough the password is tried on the first of the databases, since the console has none.
 void Client::enter_console(const std::string& user) {
   console_ = std::make_unique<Console>(proxy_, user);
-  if (!console_->allowed()) {
-    return reject(
-        RejectReason::AuthFailed, "28000",
-        fmt::format("admin.users does not name {}, so that the console is closed to it", user));
-  }
-  set_state(ClientState::Authenticating);
-  const config::AuthMode mode = proxy_.config().auth.mode;
-  if (mode == config::AuthMode::Trust) return wait_for_greeting();
-  const config::Database& first = proxy_.config().databases.front();
-  sign_in_ = std::make_unique<SignIn>(
-      proxy_.loop(), proxy_.gatekeeper(), first, first.name == "*" ? "postgres" : first.name, user,
-      [this](const SignIn::Refusal* refusal) { signed_in(refusal); });
-  Bytes out;
-  sign_in_->begin(mode, stream_.tls() != nullptr, out);
-  stream_.write(out);
+  const std::string& first = proxy_.config().databases.front().name;
+  admit([this] { return std::optional(proxy_.config().databases.front()); },
+        first == "*" ? "postgres" : first, user);
 }
 
 std::size_t Client::process_console(ByteSpan in) {
@@ -208,6 +241,16 @@ void Client::look_at_console() {
   if (!console_->look_again(out)) return;
   stream_.write(out);
   proxy_.resume_later(*this);
+}
+
+// A client whose TLS fails sees an alert at most: the log is where the reason can be found.
+void Client::ended() {
+  if (SSL* ssl = stream_.tls(); ssl != nullptr && !SSL_is_init_finished(ssl)) {
+    proxy_.client_refused(RejectReason::ProtocolError, nullptr);
+    log::info("TLS handshake failed",
+              {{"address", stream_.peer()}, {"error", net::handshake_problem(ssl)}});
+  }
+  close();
 }
 
 bool Client::must_use_tls() const {
@@ -249,9 +292,6 @@ void Client::signed_in(const SignIn::Refusal* refusal) {
     const RejectReason reason =
         refusal->protocol_error ? RejectReason::ProtocolError : RejectReason::AuthFailed;
     return reject(reason, refusal->sqlstate, refusal->message);
-  }
-  if (pool_ != nullptr && !sign_in_->password().empty()) {
-    pool_->set_client_password(sign_in_->password());
   }
   signed_in_ = true;
   // This runs inside the SignIn, and SCRAM's last message goes before AuthenticationOk.
@@ -295,6 +335,17 @@ Bytes Client::cancel_key() const {
     append(key, proxy_.gatekeeper().derive(seed));
   }
   return key;
+}
+
+void Client::close_unknown(Micros limit_us) {
+  proxy_.client_refused(RejectReason::StartupTimeout, nullptr);
+  if (sign_in_ != nullptr && sign_in_->waits_for_postgres()) {
+    return close_with_error(
+        "08001",
+        fmt::format("PostgreSQL has not said within {:.0f} s whether it takes the password",
+                    seconds(limit_us)));
+  }
+  close_with_error("08P01", fmt::format("not signed in within {:.0f} s", seconds(limit_us)));
 }
 
 void Client::reject(RejectReason reason, std::string_view sqlstate, const std::string& message) {

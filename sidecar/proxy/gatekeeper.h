@@ -2,6 +2,9 @@
 // and the passwords that PostgreSQL has vouched for. It reads the mounted files, at the start and
 // when they change; a file that has become bad leaves the old content in force. It talks to no
 // client; SignIn does, one for each.
+//
+// Once clients are served, files are read on a thread of libuv's pool: a users' file may call for
+// thousands of PBKDF2. One reading at a time; what it made is taken over between two turns.
 #pragma once
 
 #include <deque>
@@ -13,6 +16,7 @@
 #include <utility>
 
 #include "base/result.h"
+#include "base/units.h"
 #include "config/config.h"
 #include "net/loop.h"
 #include "net/tls.h"
@@ -30,11 +34,19 @@ class Gatekeeper {
 
   explicit Gatekeeper(net::Loop& loop);
 
-  // Reads the files. At the start an error is the end; later the old content stays.
-  Status load(const config::Config& config);
+  // What the configuration and its files say about signing in, as a hash; a file that cannot be
+  // read counts as empty.
+  static std::string fingerprint(const config::Config& config);
+  // Of what was read last, be it good or bad.
+  const std::string& fingerprint() const { return seen_; }
 
-  // Whether the files say something else than when they were looked at last.
-  bool changed(const config::Config& config);
+  // At the start: reads the files, and blocks meanwhile.
+  Status load(const config::Config& config);
+  // Later: `done` is called on the loop, once, unless this is closed by then. Not while loading().
+  void load_later(const config::Config& config, std::function<void(const Status&)> done);
+  bool loading() const { return loading_; }
+  // Nothing is taken over, tried or told any more.
+  void close() { alive_.reset(); }
 
   // Null: TLS is not spoken here.
   const std::shared_ptr<net::TlsContext>& tls() const { return tls_; }
@@ -44,12 +56,17 @@ class Gatekeeper {
 
   pg::ScramExchange::Start scram_start(const std::string& user, bool under_tls) const;
 
-  // Whether PostgreSQL has taken this password for this database and user.
-  bool vouched(const std::string& database, const std::string& user,
-               const std::string& password) const;
+  // Whether PostgreSQL has taken this password for this database and user, not longer ago than
+  // `age_max_us`; 0: at any time.
+  bool vouched(const std::string& database, const std::string& user, const std::string& password,
+               Micros age_max_us) const;
   void vouch(const std::string& database, const std::string& user, const std::string& password);
   // PostgreSQL no longer takes it.
   void disown(const std::string& database, const std::string& user);
+  // Databases may be somewhere else now, where nobody has vouched for anybody: a trial that began
+  // under another era says nothing any more.
+  void begin_era();
+  std::uint64_t era() const { return era_; }
 
   // Runs `trial` when there is room for one more; end_trial() must follow. One that is gone by then
   // is passed over.
@@ -58,19 +75,31 @@ class Gatekeeper {
 
  private:
   using Key = std::pair<std::string, std::string>;
+  struct Vouched {
+    pg::ScramKey hash;
+    Micros since_us;
+  };
+  struct Credentials;  // what the files said
+
+  static Result<Credentials> read(const config::Config& config, ByteSpan salt_secret);
+  void take(Credentials credentials);
+  void run_trials();
+  pg::ScramShape mock_shape(const std::string& user) const;
 
   net::Loop& loop_;
-  std::string seen_;  // the files' contents, as a hash
-  config::AuthMode mode_ = config::AuthMode::Trust;
+  std::string seen_;
   std::uint32_t iterations_ = 4096;
   std::shared_ptr<net::TlsContext> tls_;
   std::optional<pg::Users> users_;
+  bool loading_ = false;
   // Of this process.
   const Bytes salt_secret_;
   const Bytes derive_secret_;
-  std::map<Key, pg::ScramKey> vouched_;
+  std::map<Key, Vouched> vouched_;
+  std::uint64_t era_ = 0;
   std::deque<std::weak_ptr<std::function<void()>>> trials_waiting_;
   std::uint32_t trials_ = 0;
+  std::shared_ptr<int> alive_ = std::make_shared<int>();  // for what comes later; null: closed
 };
 
 }  // namespace carpool::proxy

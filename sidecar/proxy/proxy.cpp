@@ -70,15 +70,6 @@ Status Proxy::listen() {
       loop_, fmt::format("{}/.s.PGSQL.{}", listen.unix_socket_dir, tcp_.port()), handler);
 }
 
-void Proxy::reload_credentials() {
-  if (!gatekeeper_.changed(config_)) return;
-  if (Status status = gatekeeper_.load(config_); !status) {
-    log::error("credentials rejected, the old ones stay", {{"error", status.error().message}});
-  } else {
-    log::info("credentials reloaded");
-  }
-}
-
 std::uint64_t Proxy::random() {
   if (random_left_ == 0) {
     // At most 256 bytes come whole and uninterrupted (getrandom(2)).
@@ -123,16 +114,17 @@ void Proxy::client_refused(pool::RejectReason reason, LivePool* pool) {
   if (pool != nullptr) pool->counters().clients_rejected[static_cast<std::size_t>(reason)]++;
 }
 
-std::optional<config::Database> Proxy::settings_of(const PoolKey& key) const {
-  const config::Database* found = config_.find_database(key.database);
-  const std::string& replication = key.startup.replication;
+std::optional<config::Database> Proxy::settings_of(const std::string& database,
+                                                   const ServerStartup& startup) const {
+  const config::Database* found = config_.find_database(database);
+  const std::string& replication = startup.replication;
   // Physical replication is not of one database, and its clients name none.
   if (found == nullptr && !replication.empty() && replication != "database") {
     found = &config_.databases.front();
   }
   if (found == nullptr) return std::nullopt;
   config::Database settings = *found;
-  if (key.startup.plain()) return settings;
+  if (startup.plain()) return settings;
   settings.pool.min_idle = 0;
   if (replication.empty()) return settings;
   // A session of the client's own: its server is closed with it, and may run one command for ever.
@@ -150,7 +142,7 @@ LivePool* Proxy::find_pool(const std::string& database, const std::string& user,
   auto found = pools_.find(key);
   // A pool whose database is not configured any more takes no new clients.
   if (found != pools_.end() && !found->second->retired()) return found->second.get();
-  const std::optional<config::Database> settings = settings_of(key);
+  const std::optional<config::Database> settings = settings_of(database, startup);
   if (!settings) return nullptr;
   if (found == pools_.end()) {
     if (pools_.size() >= kPoolsMax) return nullptr;
@@ -196,9 +188,7 @@ void Proxy::tick() {
   const Micros now = loop_.now_us();
   while (Client* first = startup_clients_.front()) {
     if (now - first->in_state_since_us() < kStartupMax_us) break;
-    client_refused(pool::RejectReason::StartupTimeout, nullptr);
-    first->close_with_error("08P01",
-                            fmt::format("not signed in within {:.0f} s", seconds(kStartupMax_us)));
+    first->close_unknown(kStartupMax_us);
   }
   console_clients_.for_each([](Client& client) { client.look_at_console(); });
   if (averages_.is_due(now)) averages_.end_period(totals_of(snapshot(false)), now);
@@ -268,10 +258,17 @@ void Proxy::start_cancels() {
 // ---- control
 
 void Proxy::apply(const config::Config& config) {
+  const auto same_place = [](const config::Database& one, const config::Database& other) {
+    return one.name == other.name && one.server == other.server;
+  };
+  if (!std::equal(config.databases.begin(), config.databases.end(), config_.databases.begin(),
+                  config_.databases.end(), same_place)) {
+    gatekeeper_.begin_era();
+  }
   config_ = config;
   const Micros now = loop_.now_us();
   for (auto& [key, pool] : pools_) {
-    const std::optional<config::Database> settings = settings_of(key);
+    const std::optional<config::Database> settings = settings_of(key.database, key.startup);
     if (!settings) {
       pool->retire();
     } else if (pool->retired() || !(*settings == pool->settings())) {
@@ -382,6 +379,7 @@ void Proxy::close() {
   if (closed_) return;
   closed_ = true;
   tick_.stop();
+  gatekeeper_.close();
   database_check_.stop();
   tcp_.close();
   unix_.close();

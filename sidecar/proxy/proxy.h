@@ -44,15 +44,12 @@ class Proxy {
   Proxy(net::Loop& loop, const config::Config& config);
   ~Proxy();
 
-  // Reads the users' secrets and the certificates that the configuration names. At an error the
-  // old ones stay.
-  Status load_credentials(const config::Config& config) { return gatekeeper_.load(config); }
-  // The same again, where the files have changed.
-  void reload_credentials();
-
   // Opens the listening sockets.
   Status listen();
   std::uint16_t port() const { return tcp_.port(); }
+
+  // Who may sign in. The composition root has it read its files.
+  Gatekeeper& gatekeeper() { return gatekeeper_; }
 
   // Takes a new configuration, between two turns of the loop. No transaction is cut.
   void apply(const config::Config& config);
@@ -72,8 +69,9 @@ class Proxy {
   }
   // Clients inside a transaction, or waiting for their first server in one.
   std::uint32_t busy_clients() const;
-  // Whether a cancel still runs on a thread, which PostgreSQL may keep waiting for ever.
-  bool cancels_running() const { return !cancels_.empty(); }
+  // Whether something runs on a thread that may take long: a cancel, which PostgreSQL may keep
+  // waiting for ever, or the reading of a long users' file.
+  bool threads_busy() const { return !cancels_.empty() || gatekeeper_.loading(); }
   // Closes everything at once, transactions too. The loop ends when all is gone.
   void close();
 
@@ -100,9 +98,12 @@ class Proxy {
 
   // For Client, Server and LivePool.
   net::Loop& loop() { return loop_; }
-  Gatekeeper& gatekeeper() { return gatekeeper_; }
+  // Null where none is configured, or there are kPoolsMax.
   LivePool* find_pool(const std::string& database, const std::string& user,
                       const ServerStartup& startup = {});
+  // What a pool of this database has, or would have; none where no entry of `databases` is meant.
+  std::optional<config::Database> settings_of(const std::string& database,
+                                              const ServerStartup& startup) const;
   void pool_dirty(LivePool& pool) { dirty_.push_back(&pool); }
   void bury(Server& server);
   void client_gone(Client& client);
@@ -136,8 +137,6 @@ class Proxy {
     ServerStartup startup;
     auto operator<=>(const PoolKey&) const = default;
   };
-  // None where no entry of `databases` is meant.
-  std::optional<config::Database> settings_of(const PoolKey& key) const;
   template <typename Fn>
   bool for_each_pool(const std::string& database, Fn&& fn);
 

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "pg/messages.h"
+#include "proxy/log.h"
 
 namespace carpool::proxy {
 namespace {
@@ -12,11 +13,11 @@ constexpr std::size_t kPasswordMax = 1024;
 
 }  // namespace
 
-SignIn::SignIn(net::Loop& loop, Gatekeeper& gatekeeper, const config::Database& settings,
-               std::string database, std::string user, Done done)
+SignIn::SignIn(net::Loop& loop, Gatekeeper& gatekeeper, Where where, std::string database,
+               std::string user, Done done)
     : loop_(loop),
       gatekeeper_(gatekeeper),
-      settings_(settings),
+      where_(std::move(where)),
       database_(std::move(database)),
       user_(std::move(user)),
       done_(std::move(done)) {}
@@ -60,16 +61,28 @@ void SignIn::on_message(ByteSpan body, Bytes& out) {
   }
   password_ = password;
   if (password_.empty()) return refuse_password();
-  if (gatekeeper_.vouched(database_, user_, password_)) return done_(nullptr);
+  // It is tried again at the latest when a server opened with it would be replaced.
+  const std::optional<config::Database> settings = where_();
+  if (settings &&
+      gatekeeper_.vouched(database_, user_, password_, settings->pool.max_lifetime_us)) {
+    return done_(nullptr);
+  }
   trial_ = std::make_shared<std::function<void()>>([this] { try_password(); });
   gatekeeper_.begin_trial(trial_);
 }
 
 void SignIn::try_password() {
   trying_ = true;
+  era_ = gatekeeper_.era();
+  const std::optional<config::Database> settings = where_();
+  if (!settings) {
+    const Refusal refusal{"3D000", fmt::format("database \"{}\" is not configured", database_),
+                          false};
+    return done_(&refusal);
+  }
   connector_ =
       std::make_unique<Connector>(loop_, [this](const ConnectFailure* failure) { tried(failure); });
-  config::Server as_client = settings_.server;
+  config::Server as_client = settings->server;
   as_client.user = user_;
   as_client.password = password_;
   as_client.password_file.clear();
@@ -77,6 +90,20 @@ void SignIn::try_password() {
 }
 
 void SignIn::tried(const ConnectFailure* failure) {
+  if (gatekeeper_.era() != era_) {
+    // Where the database was when this began, it may be no more. The Connector is on the stack.
+    loop_.post([trial = std::weak_ptr(trial_)] {
+      if (const auto again = trial.lock()) (*again)();
+    });
+    return;
+  }
+  if (failure == nullptr && !connector_->used_password()) {
+    log::warn(
+        "PostgreSQL lets this user in without a password, so that it vouches for none: "
+        "passthrough needs a line in pg_hba.conf that asks for one",
+        {{"database", database_}, {"user", user_}});
+    return refuse_password();
+  }
   if (failure == nullptr) {
     gatekeeper_.vouch(database_, user_, password_);
     return done_(nullptr);

@@ -33,10 +33,12 @@ class SignIn {
   };
   // Null: the client is who it says. Called once, and never from inside begin().
   using Done = std::function<void(const Refusal*)>;
+  // The settings of the client's database as they are now; none where it is configured no more.
+  using Where = std::function<std::optional<config::Database>()>;
 
-  // All must outlive it. `settings` is the database's.
-  SignIn(net::Loop& loop, Gatekeeper& gatekeeper, const config::Database& settings,
-         std::string database, std::string user, Done done);
+  // All must outlive it.
+  SignIn(net::Loop& loop, Gatekeeper& gatekeeper, Where where, std::string database,
+         std::string user, Done done);
   ~SignIn();
   SignIn(const SignIn&) = delete;
   SignIn& operator=(const SignIn&) = delete;
@@ -49,6 +51,9 @@ class SignIn {
   // The password that PostgreSQL has taken, in passthrough; else empty.
   const std::string& password() const { return password_; }
 
+  // The client has said all, and PostgreSQL has not answered yet.
+  bool waits_for_postgres() const { return trial_ != nullptr; }
+
  private:
   void try_password();
   void tried(const ConnectFailure* failure);
@@ -56,7 +61,7 @@ class SignIn {
 
   net::Loop& loop_;
   Gatekeeper& gatekeeper_;
-  const config::Database settings_;
+  const Where where_;
   const std::string database_;
   const std::string user_;
   Done done_;
@@ -64,6 +69,7 @@ class SignIn {
   std::string password_;
   std::shared_ptr<std::function<void()>> trial_;  // while it waits for its turn, or runs
   std::unique_ptr<Connector> connector_;
+  std::uint64_t era_ = 0;  // of the Gatekeeper, when the trial began
   bool trying_ = false;
 };
 
