@@ -269,6 +269,9 @@ TEST(ProtocolVersion, NewerMinorVersionsAndUnknownOptionsAreNegotiated) {
     wire.send(startup_packet(parameters, now.version));
     const std::vector<Message> answer = wire.read_until("ZE");
     ASSERT_NE(find(answer, 'Z'), nullptr) << now.version;
+    // Long cancel keys are of 3.2, which is what a newer client is brought down to.
+    ASSERT_NE(find(answer, 'K'), nullptr);
+    EXPECT_EQ(find(answer, 'K')->body.size(), now.version == kProtocol30 ? 8U : 40U) << now.version;
     const Message* negotiate = find(answer, 'v');
     ASSERT_EQ(negotiate != nullptr, now.negotiated) << now.version << now.option;
     if (negotiate == nullptr) continue;

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "harness/harness.h"
+#include "harness/tls.h"
 
 namespace carpool::integration {
 namespace {
@@ -136,6 +137,62 @@ TEST(ServerTls, VerifyFullWorksWithTheRootCertificateAndFailsWithoutIt) {
                .pool = "acquireTimeout: 500ms"});
   EXPECT_EQ(error_for_a_newcomer(bad).sqlstate(), "08001");
   EXPECT_TRUE(bad.logged("certificate"));
+}
+
+TEST(ServerTls, ChannelBindingIsDoneWhereItIsRequired) {
+  const auto url = [](const std::string& user, const std::string& more) {
+    return "url: 'postgresql://" + user +
+           ":correct%20horse@127.0.0.1:" + std::to_string(postgres().port()) +
+           "/app?channel_binding=require&" + more + "'";
+  };
+  // libpq with channel_binding=require takes nothing but SCRAM-SHA-256-PLUS.
+  Carpool bound({.server = url("scram_user", "sslmode=require")});
+  EXPECT_EQ(bound.connect().query(kWhoAmI).value(), "scram_user");
+  for (const std::string& server :
+       {url("md5_user", "sslmode=require"), url("scram_user", "sslmode=disable")}) {
+    Carpool unbound({.server = server, .pool = "acquireTimeout: 500ms"});
+    EXPECT_FALSE(error_for_a_newcomer(unbound).sqlstate().empty());
+    EXPECT_TRUE(unbound.logged("channel binding")) << server;
+  }
+}
+
+TEST(ServerTls, ACertificateOfCarpoolsOwnSignsItIn) {
+  Authority authority;
+  postgres().set_file("ssl_ca_file", authority.certificate());
+  postgres().admin("create role by_certificate login");
+  postgres().prepend_hba(
+      "hostssl all by_certificate 127.0.0.1/32 cert\n"
+      "host all by_certificate 127.0.0.1/32 reject");
+  const auto server = [](const Identity& identity) {
+    return server_section("user: by_certificate, sslMode: require, sslCert: '" +
+                          identity.certificate + "', sslKey: '" + identity.key + "'");
+  };
+  Carpool good({.server = server(authority.issue("by_certificate"))});
+  Connection client = good.connect();
+  EXPECT_EQ(client.query(kWhoAmI).value(), "by_certificate") << client.error();
+  EXPECT_EQ(client.query("select client_dn from pg_stat_ssl where pid = pg_backend_pid()").value(),
+            "/CN=by_certificate");
+  Authority stranger("another authority");
+  for (const Identity& identity : {authority.issue("somebody else"), stranger.issue("app")}) {
+    Carpool bad({.server = server(identity), .pool = "acquireTimeout: 500ms"});
+    EXPECT_FALSE(error_for_a_newcomer(bad).sqlstate().empty());
+    EXPECT_TRUE(bad.logged("cannot open a server"));
+  }
+  EXPECT_EQ(client.query("select 1").value(), "1");
+}
+
+TEST(ServerTls, ANameThatIsNotTheServersFailsVerifyFullAndPassesVerifyCa) {
+  Authority authority;
+  const Identity elsewhere = authority.issue("db.example", "DNS:db.example");
+  PostgresCluster named({.tls = true});
+  named.show_certificate(elsewhere.certificate, elsewhere.key);
+  const std::string server = "host: 127.0.0.1, port: " + std::to_string(named.port()) +
+                             ", sslRootCert: '" + authority.certificate() + "', sslMode: ";
+  Carpool by_authority({.server = server + "verify-ca"});
+  EXPECT_EQ(by_authority.connect().query(kIsTls).value(), "t");
+  Carpool by_name({.server = server + "verify-full", .pool = "acquireTimeout: 500ms"});
+  EXPECT_EQ(error_for_a_newcomer(by_name).sqlstate(), "08001");
+  EXPECT_TRUE(by_name.logged("does not match host name")) << by_name.log();
 }
 
 TEST(ServerTls, LargeValuesGoBothWays) {

@@ -113,8 +113,18 @@ TEST(Limits, WithoutFileDescriptorsItStopsAcceptingAndGoesOnWhenThereAreSome) {
   for (int i = 0; i < 20; i++) EXPECT_TRUE(early.query("select 1").ok()) << early.error();
   EXPECT_TRUE(carpool.running());
   const std::string while_full = carpool.log();
-  // It neither spins nor fills the log.
+  // It neither spins nor fills the log: each time that it has to stop is said once.
   EXPECT_LT(std::count(while_full.begin(), while_full.end(), '\n'), 400);
+  EXPECT_TRUE(carpool.logged("no descriptors left"));
+  const auto stops = [&] {
+    int count = 0;
+    for (const nlohmann::json& line : carpool.log_lines()) {
+      if (line.dump().find("no descriptors left") != std::string::npos) count++;
+    }
+    return count;
+  };
+  EXPECT_EQ(stops(), carpool.status()["clients"]["acceptPaused"]);
+  EXPECT_LE(stops(), 20);
   crowd.clear();
   EVENTUALLY(open_files(carpool.pid()) < kFiles - 8);
   EXPECT_TRUE(carpool.connect().query("select 1").ok());
@@ -233,6 +243,29 @@ TEST(Limits, AnUnreadablePasswordFileIsSaidSoAndServesOnceItIsThere) {
   carpool.mount().swap({{"carpool.yaml", read_file(carpool.mount().file("carpool.yaml"))},
                         {"password", std::string(kPassword) + "\n"}});
   EVENTUALLY(carpool.connect().query("select current_user").value() == "scram_user");
+}
+
+TEST(Limits, SecretsThatCannotBeReadAtStartAreNamedAndExitCode78) {
+  TempDir dir;
+  const std::string folder = dir.path() / "folder";
+  std::filesystem::create_directory(folder);
+  const auto run = [&](const std::string& more) {
+    const std::string path = dir.path() / "carpool.yaml";
+    write_file(path, "admin: {port: " + std::to_string(free_port()) + ", controlPort: " +
+                         std::to_string(free_port()) + "}\nserver: {host: 127.0.0.1}\n" + more);
+    return run_carpool({"run", "--config", path});
+  };
+  const std::string port = "port: " + std::to_string(free_port());
+  for (const std::string& missing : {folder, (dir.path() / "missing").string()}) {
+    const RunResult users =
+        run("listen: {" + port + "}\nauth: {mode: scram-sha-256, usersFile: '" + missing + "'}\n");
+    EXPECT_EQ(users.exit_code, 78) << users.output;
+    EXPECT_NE(users.output.find(missing), std::string::npos) << users.output;
+    const RunResult tls = run("listen: {" + port + ", tls: {mode: allow, certFile: '" + missing +
+                              "', keyFile: '" + missing + "'}}\n");
+    EXPECT_EQ(tls.exit_code, 78) << tls.output;
+    EXPECT_NE(tls.output.find(missing), std::string::npos) << tls.output;
+  }
 }
 
 TEST(Limits, AThousandClientsThatComeAndGoLeaveNothingBehind) {

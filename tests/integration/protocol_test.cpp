@@ -81,6 +81,9 @@ TEST_F(Protocol, GarbageInsteadOfAStartupPacketIsTurnedAway) {
 TEST_F(Protocol, AnHttpRequestIsTurnedAway) {
   Wire wire = carpool.raw();
   wire.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+  const std::optional<Message> error = wire.read();
+  ASSERT_TRUE(error);
+  EXPECT_EQ(error->sqlstate(), "08P01");
   EXPECT_TRUE(wire.ended());
 }
 
@@ -88,6 +91,9 @@ TEST_F(Protocol, AStartupPacketOfFourGigabytesIsTurnedAwayAtOnce) {
   for (const std::uint32_t length : {0xffffffffU, 0x7fffffffU, 0x80000000U, 1000000U, 0U, 3U, 7U}) {
     Wire wire = carpool.raw();
     wire.send(int32_bytes(length) + int32_bytes(kProtocol30));
+    const std::optional<Message> error = wire.read();
+    ASSERT_TRUE(error) << length;
+    EXPECT_EQ(error->sqlstate(), "08P01") << length;
     EXPECT_TRUE(wire.ended()) << length;
   }
 }

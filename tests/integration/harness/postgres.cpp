@@ -15,7 +15,8 @@ namespace fs = std::filesystem;
 
 namespace {
 
-const fs::path kBin = POSTGRES_BIN_DIR;
+// What stands in the PATH may be a link, without the other tools beside it.
+const fs::path kBin = fs::canonical(POSTGRES_BIN_DIR "/postgres").parent_path();
 const fs::path kCache = INTEGRATION_CACHE_DIR;
 
 // PostgreSQL refuses to run as root: then `postgres` or, without that account, `nobody` runs it.
@@ -156,6 +157,66 @@ PostgresCluster::PostgresCluster(PostgresOptions options) : options_(options), p
   chmod((dir_.path() / "data").c_str(), 0700);
   chmod((dir_.path() / "tls" / "server.key").c_str(), 0600);
   if (options_.start) start();
+}
+
+PostgresCluster::PostgresCluster(Empty) : port_(free_port()) {
+  fs::create_directories(dir_.path() / "socket");
+  give_to_postgres(dir_.path());
+}
+
+std::unique_ptr<PostgresCluster> PostgresCluster::standby_of(const PostgresCluster& primary) {
+  std::unique_ptr<PostgresCluster> standby(new PostgresCluster(Empty{}));
+  run_command({kBin / "pg_basebackup", "-D", standby->dir_.path() / "data", "-h", "127.0.0.1", "-p",
+               std::to_string(primary.port_), "-U", "app", "-X", "stream", "-c", "fast",
+               "--no-sync", "--write-recovery-conf"},
+              postgres_user());
+  standby->start();
+  return standby;
+}
+
+void PostgresCluster::prepend_hba(const std::string& lines) {
+  const fs::path file = dir_.path() / "data" / "pg_hba.conf";
+  write_file(file, lines + "\n" + read_file(file));
+  reload();
+}
+
+void PostgresCluster::set(const std::string& setting, const std::string& value) {
+  admin("alter system set " + setting + " to '" + value + "'");
+  reload();
+}
+
+void PostgresCluster::set_file(const std::string& setting, const std::string& path) {
+  const fs::path copy = dir_.path() / (setting + "-" + std::to_string(++copies_));
+  fs::copy_file(path, copy);
+  chmod(copy.c_str(), 0600);
+  give_to_postgres(copy);
+  set(setting, copy);
+}
+
+void PostgresCluster::show_certificate(const std::string& certificate, const std::string& key) {
+  write_file(dir_.path() / "tls" / "server.crt", read_file(certificate));
+  write_file(dir_.path() / "tls" / "server.key", read_file(key));
+  reload();
+}
+
+// New sessions are forked from the postmaster: those that come after it has read its files anew
+// have what it read. It says so in its log, by a line that only it writes.
+void PostgresCluster::reload() {
+  const auto reloads = [this] {
+    const std::string text = log();
+    std::size_t count = 0;
+    const std::string line = "received SIGHUP, reloading configuration files";
+    for (std::size_t at = text.find(line); at != std::string::npos; at = text.find(line, at + 1)) {
+      count++;
+    }
+    return count;
+  };
+  const std::size_t before = reloads();
+  postmaster_->signal(SIGHUP);
+  if (!eventually([&] { return reloads() > before; }))
+    throw std::runtime_error("PostgreSQL did not reload:\n" + log());
+  // The line is written first. A session that begins now is forked after the reload.
+  Connection(direct("postgres", "postgres")).query("select 1");
 }
 
 PostgresCluster::~PostgresCluster() {

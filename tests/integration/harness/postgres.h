@@ -27,6 +27,8 @@ struct PostgresOptions {
 class PostgresCluster {
  public:
   explicit PostgresCluster(PostgresOptions options = {});
+  // A hot standby that follows `primary`, made by pg_basebackup.
+  static std::unique_ptr<PostgresCluster> standby_of(const PostgresCluster& primary);
   ~PostgresCluster();
   PostgresCluster(const PostgresCluster&) = delete;
   PostgresCluster& operator=(const PostgresCluster&) = delete;
@@ -40,6 +42,12 @@ class PostgresCluster {
   int port() const { return port_; }
   std::string socket_dir() const { return dir_.path() / "socket"; }
   std::string root_cert() const { return dir_.path() / "tls" / "root.crt"; }
+  // Adds lines in front of pg_hba.conf, and waits until they hold.
+  void prepend_hba(const std::string& lines);
+  // Changes a setting that needs no restart. Files are copied where PostgreSQL can read them.
+  void set(const std::string& setting, const std::string& value);
+  void set_file(const std::string& setting, const std::string& path);
+  void show_certificate(const std::string& certificate, const std::string& key);
   std::string log() const { return read_file(dir_.path() / "postgres.log"); }
 
   // Past the proxy, over the Unix socket.
@@ -55,11 +63,15 @@ class PostgresCluster {
   void terminate_backends(const std::string& user = "app");
 
  private:
+  struct Empty {};  // without data: standby_of() fills it
+  explicit PostgresCluster(Empty);
   std::vector<int> process_ids() const;
+  void reload();
 
   PostgresOptions options_;
   TempDir dir_;
   int port_;
+  int copies_ = 0;
   std::unique_ptr<Process> postmaster_;
   std::unique_ptr<Connection> admin_;
 };
