@@ -14,6 +14,7 @@ of the socket where it names none.
 
 {{- define "carpool.configMap" -}}
 {{- if not .Values.carpool.existingConfigMap }}
+{{- include "carpool.checkConfig" . }}
 apiVersion: v1
 kind: ConfigMap
 metadata:
