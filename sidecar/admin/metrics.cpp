@@ -175,6 +175,12 @@ void add_proxy(Families& out, const pool::Snapshot& snapshot) {
           snapshot.clients);
   out.one(MetricType::Gauge, "carpool_clients_max", "Clients allowed (listen.clientsMax).",
           snapshot.clients_max);
+  out.one(MetricType::Gauge, "carpool_memory_limit_bytes",
+          "The container's memory limit; 0 where there is none.",
+          static_cast<double>(snapshot.memory_limit_bytes));
+  out.one(MetricType::Gauge, "carpool_memory_used_bytes",
+          "Memory that counts towards the container's limit.",
+          static_cast<double>(snapshot.memory_used_bytes));
   out.one(MetricType::Counter, "carpool_client_connects_total", "Clients ever accepted.",
           static_cast<double>(snapshot.client_connects));
   out.begin(MetricType::Counter, "carpool_clients_rejected_total", "Clients refused, by reason.");

@@ -26,6 +26,8 @@ class Buffer {
 
   bool empty() const { return begin_ == end_; }
   std::uint32_t size() const { return end_ - begin_; }
+  // What it owns.
+  std::uint32_t capacity() const { return capacity_; }
   // Valid until the next call that is not const.
   ByteSpan bytes() const { return {data_ + begin_, size()}; }
 

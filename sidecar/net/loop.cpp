@@ -23,8 +23,7 @@ Loop::Loop() : read_buffer_(new std::uint8_t[kReadSize]) {
           static_cast<Loop*>(handle->data)->run_posted();
         }) == 0);
   wake_.data = this;
-  // It does not keep run() from ending.
-  uv_unref(reinterpret_cast<uv_handle_t*>(&wake_));
+  uv_unref(wake_handle());  // it does not keep run() from ending
 
   epoll_ = epoll_create1(EPOLL_CLOEXEC);
   alarm_ = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
@@ -44,8 +43,8 @@ Loop::~Loop() {
     stopped_ = true;
     posted_.clear();
   }
-  uv_close(reinterpret_cast<uv_handle_t*>(&wake_), nullptr);
-  while (alive()) turn();
+  uv_close(wake_handle(), nullptr);
+  while (alive()) turn(true);
   CHECK(uv_loop_close(&loop_) == 0);
   ::close(alarm_);
   ::close(epoll_);
@@ -56,12 +55,12 @@ bool Loop::alive() const {
 }
 
 void Loop::run() {
-  while (!stop_ && alive()) turn();
+  while (!stop_ && alive()) turn(true);
   stop_ = false;
 }
 
 void Loop::run_once() {
-  if (alive()) turn();
+  turn(alive());
 }
 
 void Loop::stop() {
@@ -75,9 +74,9 @@ void Loop::stop() {
 
 // ---- a turn
 
-void Loop::turn() {
+void Loop::turn(bool may_sleep) {
   watch_the_time();
-  const bool sleeps = !uv_asked_ && again_.empty() && released_.empty();
+  const bool sleeps = may_sleep && !uv_asked_ && again_.empty() && released_.empty();
   // The system call itself: epoll_wait(3) is a cancellation point, which takes its time.
   events_here_ = static_cast<int>(syscall(SYS_epoll_wait, epoll_, events_.data(),
                                           static_cast<int>(kEventsMax), sleeps ? -1 : 0));
@@ -105,7 +104,11 @@ void Loop::turn() {
   }
   if (uv_asked_) {
     uv_asked_ = false;  // what its callbacks start is for the next turn
+    // libuv looks at nothing while nothing is alive on it; what was posted is looked at all the
+    // same.
+    if (!uv_closing()) uv_ref(wake_handle());
     uv_run(&loop_, UV_RUN_NOWAIT);
+    if (!uv_closing()) uv_unref(wake_handle());
   }
   if (turn_end_) turn_end_();
   while (Watched* watched = released_.front()) {

@@ -68,7 +68,7 @@ class Loop {
   // Runs until stop(), or until nothing stands on it.
   void run();
   void stop();
-  // One turn, which sleeps until there is something to do.
+  // One turn, which sleeps until there is something to do, unless nothing stands on the loop.
   void run_once();
 
   // From now on `watched` hears of `events` of `fd`, EPOLLET among them or not. False when the
@@ -144,8 +144,10 @@ class Loop {
   using WatchedList = IntrusiveList<Watched, ForTheLoop>;
   static constexpr std::uint64_t kNever = ~std::uint64_t{0};
 
+  uv_handle_t* wake_handle() { return reinterpret_cast<uv_handle_t*>(&wake_); }
+  bool uv_closing() { return uv_is_closing(wake_handle()) != 0; }
   bool alive() const;
-  void turn();
+  void turn(bool may_sleep);
   // Sees to it that the next sleep ends in time for libuv.
   void watch_the_time();
   // The time of libuv's next timer, on the clock of uv_now(); kNever: none, 0: now.
@@ -164,7 +166,7 @@ class Loop {
   WatchedList released_;
 
   uv_loop_t loop_;
-  bool uv_asked_ = false;
+  bool uv_asked_ = true;  // the first time, to begin with
   bool stop_ = false;
   uv_async_t wake_;
   Micros now_us_ = 0;

@@ -1,6 +1,8 @@
 #include "net/stream.h"
 
+#include <linux/sockios.h>
 #include <openssl/err.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -183,6 +185,15 @@ std::string Stream::peer() const {
   socklen_t length = sizeof address;
   if (!open_ || getpeername(fd_, reinterpret_cast<sockaddr*>(&address), &length) != 0) return "";
   return describe(address);
+}
+
+std::uint64_t Stream::kernel_bytes() const {
+  int out = 0;
+  int in = 0;
+  if (!open_) return 0;
+  if (ioctl(fd_, SIOCOUTQ, &out) != 0) out = 0;  // tcp(7), unix(7)
+  if (ioctl(fd_, SIOCINQ, &in) != 0) in = 0;
+  return static_cast<std::uint64_t>(out) + static_cast<std::uint64_t>(in);
 }
 
 void Stream::shutdown_write() {

@@ -68,6 +68,9 @@ class Stream final : private Watched {
   bool write(ByteSpan bytes);
   // Bytes that did not fit.
   std::uint32_t queued() const { return out_.size(); }
+  std::uint32_t queued_capacity() const { return out_.capacity(); }
+  // What the kernel holds of it, in both directions: sent and not taken, come and not read.
+  std::uint64_t kernel_bytes() const;
 
   void pause_reading();
   void resume_reading();

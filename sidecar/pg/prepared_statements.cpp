@@ -22,7 +22,7 @@ StatementRef StatementTable::intern(ByteSpan body, std::string_view reading) {
   if (const auto found = statements_.find(key); found != statements_.end()) {
     return StatementRef(*found);
   }
-  if (bytes_ + text.size() + reading.size() > kBytesMax) return {};
+  if (bytes_ + text.size() + reading.size() > bytes_max_) return {};
   auto* statement = new Statement;
   statement->id = ++ids_;
   statement->body = text;

@@ -82,17 +82,18 @@ class StatementTable {
   // All texts together; past it no new one is taken.
   static constexpr std::size_t kBytesMax = 64u << 20;
 
-  StatementTable() = default;
+  explicit StatementTable(std::size_t bytes_max = kBytesMax) : bytes_max_(bytes_max) {}
   ~StatementTable();
   StatementTable(const StatementTable&) = delete;
   StatementTable& operator=(const StatementTable&) = delete;
 
   // The entry for the body of a Parse behind its name, read under these settings
-  // (SessionState::reading()). None when kBytesMax is reached.
+  // (SessionState::reading()). None when bytes_max() is reached.
   StatementRef intern(ByteSpan body, std::string_view reading = {});
 
   std::size_t size() const { return statements_.size(); }
   std::size_t bytes() const { return bytes_; }
+  std::size_t bytes_max() const { return bytes_max_; }
 
  private:
   friend class StatementRef;
@@ -116,6 +117,7 @@ class StatementTable {
   };
   void forget(Statement* statement);
 
+  const std::size_t bytes_max_;
   std::unordered_set<Statement*, Hash, Equal> statements_;
   std::size_t bytes_ = 0;
   std::uint32_t ids_ = 0;

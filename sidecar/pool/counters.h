@@ -36,11 +36,12 @@ enum class RejectReason : std::uint8_t {
   ProtocolError,   // broken startup or message
   Draining,        // at the drain deadline
   StartupTimeout,  // did not finish signing in
+  Memory,          // the container's memory limit is near
 };
-inline constexpr std::size_t kRejectReasons = 7;
+inline constexpr std::size_t kRejectReasons = 8;
 inline constexpr std::array<const char*, kRejectReasons> kRejectReasonNames = {
-    "clients_max",    "waiters_max", "auth_failed",    "no_database",
-    "protocol_error", "draining",    "startup_timeout"};
+    "clients_max",    "waiters_max", "auth_failed",     "no_database",
+    "protocol_error", "draining",    "startup_timeout", "memory"};
 
 // Why a server could not be opened: the `reason` label of carpool_server_connect_errors_total.
 enum class ConnectError : std::uint8_t {
@@ -166,6 +167,8 @@ struct Snapshot {
   std::uint32_t clients = 0;  // connected, in any state
   std::uint32_t clients_max = 0;
   std::array<std::uint64_t, kRejectReasons> clients_rejected{};  // all, pool known or not
+  std::uint64_t memory_used_bytes = 0;   // as the container's limit counts it
+  std::uint64_t memory_limit_bytes = 0;  // 0: none
   std::uint64_t client_connects = 0;
   std::uint64_t accept_paused = 0;  // times that accepting stopped for want of descriptors
   bool draining = false;

@@ -90,6 +90,8 @@ void Client::set_state(ClientState state) {
 
 void Client::on_readable() {
   if (state_ == ClientState::Closing) return;
+  // At the end of this turn there will be room, or nothing more to be done about it.
+  if (server_ == nullptr && proxy_.memory().level() == MemoryGuard::Level::Critical) return;
   const std::span<std::uint8_t> shared = proxy_.loop().read_buffer();
   if (state_ == ClientState::Startup && !ssl_asked_ && stream_.tls() == nullptr &&
       proxy_.gatekeeper().tls() != nullptr && stream_.peek() == pg::kTlsHandshake) {
@@ -105,6 +107,7 @@ void Client::on_readable() {
     const ssize_t n = stream_.read(shared.first(kEarlyMax));
     if (n == net::Stream::kAgain) return;
     if (n == net::Stream::kEnd) return close();
+    proxy_.memory().passed(static_cast<std::size_t>(n));
     keep(ByteSpan(shared.data(), static_cast<std::size_t>(n)));
     stream_.pause_reading();
     return;
@@ -117,12 +120,14 @@ void Client::on_readable() {
     pending_.add(n > 0 ? static_cast<std::uint32_t>(n) : 0);
     if (n == net::Stream::kEnd) return close();
     if (n == net::Stream::kAgain) return;
+    proxy_.memory().passed(static_cast<std::size_t>(n));
     return process_pending();
   }
   // What was left goes in front of what comes, so that a message is always in one piece.
   const ssize_t n = stream_.read(shared.subspan(before));
   if (n == net::Stream::kEnd) return ended();
   if (n == net::Stream::kAgain) return;
+  proxy_.memory().passed(static_cast<std::size_t>(n));
   if (before > 0) {
     std::memcpy(shared.data(), pending_.bytes().data(), before);
     pending_.clear();

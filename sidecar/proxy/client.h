@@ -60,6 +60,11 @@ class Client final : public net::StreamListener,
   bool inside_message() const { return !framer_.at_boundary(); }
   // Only once it has signed in.
   ClientSession& session() { return *session_; }
+  // Bytes kept for it: what it has sent and what it does not read; by the kernel too, if asked.
+  std::uint64_t held_bytes(bool with_kernel) const {
+    return std::uint64_t{pending_.capacity()} + stream_.queued_capacity() +
+           (with_kernel ? stream_.kernel_bytes() : 0);
+  }
   // What it has left on its server, or is in the middle of, would be lost on another.
   // It has said Terminate, and everything that it asked before is answered.
   bool leaving() const { return leaving_; }

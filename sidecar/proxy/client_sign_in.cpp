@@ -97,6 +97,9 @@ void Client::on_startup_message(pg::Startup& startup) {
                   fmt::format("too many clients: listen.clientsMax is {}",
                               proxy_.config().listen.clients_max));
   }
+  if (proxy_.memory().level() != MemoryGuard::Level::Fine) {
+    return reject(RejectReason::Memory, "53300", "too many clients: " + proxy_.describe_memory());
+  }
   if (proxy_.ending_clients()) {
     return reject(RejectReason::Draining, "57P01", "Carpool is shutting down");
   }

@@ -32,6 +32,7 @@ constexpr const char* kModeNames[] = {"session", "transaction", "statement"};
 LivePool::LivePool(Proxy& proxy, std::string database, std::string user, ServerStartup startup,
                    const config::Database& settings, std::uint64_t seed)
     : proxy_(proxy),
+      tables_(proxy.statement_bytes_max()),
       database_(std::move(database)),
       user_(std::move(user)),
       startup_(std::move(startup)),

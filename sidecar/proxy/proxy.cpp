@@ -1,6 +1,7 @@
 #include "proxy/proxy.h"
 
 #include <fmt/format.h>
+#include <malloc.h>
 #include <openssl/crypto.h>
 #include <sys/random.h>
 #include <unistd.h>
@@ -17,6 +18,13 @@ namespace carpool::proxy {
 using pool::ClientState;
 using pool::SlotState;
 
+namespace {
+// What a client may cost that has said nothing yet, its sockets' part included.
+constexpr std::size_t kAccepted_bytes = 16 * kKiB;
+// Between two looks for memory that the allocator could give back, and two lines in the log.
+constexpr Micros kMemoryRest_us = kMicrosPerSecond;
+}  // namespace
+
 // A cancel that waits for a thread, or runs on one. `server` is null once it is gone.
 struct Proxy::Cancel {
   CancelTicket ticket;
@@ -24,9 +32,10 @@ struct Proxy::Cancel {
   bool running = false;
 };
 
-Proxy::Proxy(net::Loop& loop, const config::Config& config)
+Proxy::Proxy(net::Loop& loop, const config::Config& config, const std::string& cgroups)
     : loop_(loop),
       config_(config),
+      memory_(cgroups),
       database_check_(loop),
       gatekeeper_(loop),
       started_us_(loop.now_us()) {
@@ -84,11 +93,13 @@ std::uint64_t Proxy::random() {
 
 void Proxy::accepted(int fd) {
   client_connects_++;
-  if (clients_.size() >= std::size_t{config_.listen.clients_max} + kRefusedMax) {
-    client_refused(pool::RejectReason::ClientsMax, nullptr);
+  const bool critical = memory_.level() == MemoryGuard::Level::Critical;
+  if (critical || clients_.size() >= std::size_t{config_.listen.clients_max} + kRefusedMax) {
+    client_refused(critical ? pool::RejectReason::Memory : pool::RejectReason::ClientsMax, nullptr);
     ::close(fd);
     return;
   }
+  memory_.passed(kAccepted_bytes);
   // The process number of the cancel key: positive, as drivers expect, and not in use.
   do {
     client_ids_ = client_ids_ >= INT32_MAX ? 1 : client_ids_ + 1;
@@ -168,6 +179,7 @@ std::uint32_t Proxy::busy_clients() const {
 // ---- turns and ticks
 
 void Proxy::turn_end() {
+  if (memory_.level() == MemoryGuard::Level::Critical) relieve_memory();
   const Micros now = loop_.now_us();
   // What one plan does may call for another; a bound, in case they never agree.
   for (int round = 0; round < 8 && !(dirty_.empty() && resume_later_.empty()); ++round) {
@@ -184,6 +196,61 @@ void Proxy::turn_end() {
   graveyard_.clear();
 }
 
+// ---- memory
+
+std::string Proxy::describe_memory() const {
+  return fmt::format("{} of {} MiB of the container's memory limit are in use",
+                     memory_.used_bytes() / kMiB, memory_.limit_bytes() / kMiB);
+}
+
+std::size_t Proxy::statement_bytes_max() const {
+  constexpr std::size_t kMost = pg::StatementTable::kBytesMax;
+  return memory_.limited() ? std::min<std::size_t>(kMost, memory_.limit_bytes() / 4) : kMost;
+}
+
+void Proxy::watch_memory(Micros now) {
+  memory_.look();
+  if (memory_.level() == MemoryGuard::Level::Fine) return;
+  if (now - memory_logged_us_ < kMemoryRest_us) return;
+  memory_logged_us_ = now;
+  // What was freed may still be the allocator's: newcomers are not refused for that.
+  malloc_trim(0);
+  memory_.look();
+  if (memory_.level() == MemoryGuard::Level::Fine) return;
+  log::warn("memory is nearly used up: new clients are refused", {{"used", memory_.used_bytes()},
+                                                                  {"limit", memory_.limit_bytes()},
+                                                                  {"clients", client_count()}});
+}
+
+void Proxy::relieve_memory() {
+  malloc_trim(0);
+  memory_.look();
+  if (memory_.level() != MemoryGuard::Level::Critical) return;
+  std::vector<std::pair<std::uint64_t, Client*>> holders;
+  for (const auto& [id, client] : clients_) {
+    const std::uint64_t held = client->held_bytes(memory_.counts_sockets());
+    if (held >= kHeldMin) holders.emplace_back(held, client);
+  }
+  std::sort(holders.rbegin(), holders.rend());
+  std::uint64_t left = memory_.excess_bytes();
+  std::uint32_t closed = 0;
+  const std::string why = "closed for want of memory: " + describe_memory();
+  for (const auto& [held, client] : holders) {
+    if (left == 0) break;
+    left -= std::min(left, held);
+    client_refused(pool::RejectReason::Memory, client->live_pool());
+    client->close_with_error("53200", why);
+    ++closed;
+  }
+  if (closed > 0) {
+    log::error("clients closed for want of memory", {{"closed", closed},
+                                                     {"used", memory_.used_bytes()},
+                                                     {"limit", memory_.limit_bytes()},
+                                                     {"clients", client_count()}});
+  }
+  memory_.relieved();
+}
+
 void Proxy::tick() {
   const Micros now = loop_.now_us();
   while (Client* first = startup_clients_.front()) {
@@ -191,6 +258,7 @@ void Proxy::tick() {
     first->close_unknown(kStartupMax_us);
   }
   console_clients_.for_each([](Client& client) { client.look_at_console(); });
+  watch_memory(now);
   if (averages_.is_due(now)) averages_.end_period(totals_of(snapshot(false)), now);
   update_database_check();
   for (auto i = pools_.begin(); i != pools_.end();) {
@@ -439,6 +507,8 @@ pool::Snapshot Proxy::snapshot(bool detailed) {
   snapshot.clients = client_count();
   snapshot.clients_max = config_.listen.clients_max;
   snapshot.clients_rejected = rejected_;
+  snapshot.memory_used_bytes = memory_.used_bytes();
+  snapshot.memory_limit_bytes = memory_.limit_bytes();
   snapshot.client_connects = client_connects_;
   snapshot.accept_paused = accept_paused_;
   snapshot.draining = draining_;

@@ -24,6 +24,7 @@
 #include "proxy/database_check.h"
 #include "proxy/gatekeeper.h"
 #include "proxy/live_pool.h"
+#include "proxy/memory_guard.h"
 
 namespace carpool::proxy {
 
@@ -37,11 +38,14 @@ class Proxy {
   static constexpr std::uint32_t kRefusedMax = 64;
   // Cancels that run at once: each may block a thread of libuv's pool, which DNS needs too.
   static constexpr std::uint32_t kCancelsMax = 2;
+  // A client that holds less is not closed for want of memory.
+  static constexpr std::uint32_t kHeldMin = 4u << 10;
   // Pools that exist at once; a client may name any user.
   static constexpr std::size_t kPoolsMax = 1000;
 
-  // `loop` must outlive it.
-  Proxy(net::Loop& loop, const config::Config& config);
+  // `loop` must outlive it. `cgroups`: where they are mounted, for the memory limit.
+  Proxy(net::Loop& loop, const config::Config& config,
+        const std::string& cgroups = "/sys/fs/cgroup");
   ~Proxy();
 
   // Opens the listening sockets.
@@ -117,6 +121,11 @@ class Proxy {
   bool ending_clients() const { return ending_clients_; }
   void cancel_request(std::uint32_t pid, ByteSpan secret);
   void run_cancel(Server& server);
+  MemoryGuard& memory() { return memory_; }
+  // The texts of one pool's prepared statements take no more than a part of what there is.
+  std::size_t statement_bytes_max() const;
+  // For a client's rejection: what the memory is, in words.
+  std::string describe_memory() const;
   LivePool::ClientList& startup_clients() { return startup_clients_; }
   // For what goes to a server in another form than it came; emptied by each user.
   Bytes& scratch() { return scratch_; }
@@ -127,6 +136,8 @@ class Proxy {
   void accepted(int fd);
   void tick();
   void turn_end();
+  void relieve_memory();
+  void watch_memory(Micros now);
   void start_cancels();
   void close_servers(LivePool& pool, const char* why);
   void update_database_check();
@@ -145,6 +156,7 @@ class Proxy {
   net::Listener tcp_;
   net::Listener unix_;
   net::Timer tick_;
+  MemoryGuard memory_;
   DatabaseCheck database_check_;
   Gatekeeper gatekeeper_;
   std::map<PoolKey, std::unique_ptr<LivePool>> pools_;
@@ -170,6 +182,7 @@ class Proxy {
   std::function<void()> reload_;
   ConsoleAverages averages_;
   Micros started_us_;
+  Micros memory_logged_us_ = 0;
   bool paused_ = false;  // all, those to come too
   bool draining_ = false;
   bool ending_clients_ = false;

@@ -207,6 +207,7 @@ void Server::on_readable() {
     return closing() ? disconnect() : close("PostgreSQL closed the connection");
   }
   if (closing()) return;  // nobody wants it any more
+  pool_.proxy().memory().passed(static_cast<std::size_t>(n));
   if (before > 0) {
     std::memcpy(shared.data(), pending_.bytes().data(), before);
     pending_.clear();

@@ -33,6 +33,9 @@ namespace carpool::proxy {
 
 // What all sessions of one pool share.
 struct SessionTables {
+  explicit SessionTables(std::size_t statement_bytes_max = pg::StatementTable::kBytesMax)
+      : statements(statement_bytes_max) {}
+
   pg::StateTable states;
   pg::StatementTable statements;
   pg::ScanMemo scans;      // of simple queries

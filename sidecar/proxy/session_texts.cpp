@@ -99,7 +99,7 @@ Taken ServerSession::parse(const pg::Frame& frame, ClientSession& client,
     out.drop(frame.bytes.size());
     return refuse(false, "53200",
                   fmt::format("the prepared statements of this pool have reached {} MiB",
-                              pg::StatementTable::kBytesMax >> 20),
+                              tables_.statements.bytes_max() >> 20),
                   answer);
   }
   if (statement->scan != nullptr) {

@@ -47,6 +47,14 @@ TEST(Loop, RefusesToHoldMorePostedFunctionsThanItsLimit) {
   EXPECT_TRUE(loop.post([&] { ++ran; })) << "there is room again";
 }
 
+TEST(Loop, RunsWhatIsPostedInItsNextTurnThoughNothingElseStandsOnIt) {
+  Loop loop;
+  bool ran = false;
+  loop.post([&] { ran = true; });
+  loop.run_once();
+  EXPECT_TRUE(ran);
+}
+
 TEST(Loop, HandsAValueToTheThreadThatCalls) {
   Loop loop;
   std::atomic<bool> done = false;

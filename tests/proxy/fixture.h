@@ -36,7 +36,7 @@ class ProxyTest : public testing::Test {
 
   void serve() {
     config_.databases = {{"*", config_.server, config_.pool}};
-    proxy_ = std::make_unique<Proxy>(loop_, config_);
+    proxy_ = std::make_unique<Proxy>(loop_, config_, cgroups_);
     ASSERT_TRUE(proxy_->listen());
   }
   TestClient& connect() { return clients_.emplace_back(proxy_->port()); }
@@ -89,6 +89,7 @@ class ProxyTest : public testing::Test {
   net::Loop loop_;
   ScriptedPostgres postgres_;
   config::Config config_;
+  std::string cgroups_ = "/nowhere";
   std::unique_ptr<Proxy> proxy_;
   std::list<TestClient> clients_;
 };

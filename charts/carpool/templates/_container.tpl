@@ -8,6 +8,8 @@ The memory limit that the limits of the configuration imply, in Mi: 32 for the p
 threads and the prepared statements; 16 KiB for each client that may come, 64 KiB with TLS; 64 KiB
 for each server that the pools may open. Rounded up to a power of two, from 64 Mi: the limit stands in
 the pod's template, so a limit that followed each size would restart the pods that a new size must not.
+Clients that read nothing or ask for megabytes may take more than that; the sidecar knows its limit and
+refuses, then closes some, before it is reached.
 */}}
 {{- define "carpool.memoryLimit" -}}
 {{- $config := .Values.carpool.config | default dict -}}
