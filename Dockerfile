@@ -1,28 +1,35 @@
-# The image of the sidecar: the binary, the shared libraries that it needs, CA certificates, and
-# nothing else. No shell, no package manager, not root, nothing to write to.
+# The image of the sidecar: the binary, glibc, CA certificates, and nothing else. No shell, no package
+# manager, not root, nothing to write to. All other libraries are linked into the binary, which keeps
+# a pod's resident memory small; libpq is built without LDAP and GSSAPI (tools/archives).
 #
 #   docker build --build-arg VERSION=0.1.0 --tag carpool:0.1.0 .
 #
 # The same file serves amd64 and arm64; build it on, or with an emulator for, the architecture.
 
 FROM docker.io/library/debian:bookworm-slim AS build
-RUN apt-get update \
+RUN find /etc/apt -name '*.sources' -exec sed -i 's/^Types: deb$/Types: deb deb-src/' {} + \
+    && find /etc/apt -name '*.list' -exec sed -i 's/^deb \(.*\)/&\ndeb-src \1/' {} + \
+    && apt-get update \
     && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
-        ca-certificates cmake g++ libcli11-dev libcpp-httplib-dev libfmt-dev libpq-dev \
+        ca-certificates cmake dpkg-dev g++ libcli11-dev libcpp-httplib-dev libfmt-dev libpq-dev \
         libspdlog-dev libssl-dev libuv1-dev libyaml-cpp-dev ninja-build nlohmann-json3-dev \
-        pkg-config prometheus-cpp-dev \
-    && rm -rf /var/lib/apt/lists/*
+        pkg-config prometheus-cpp-dev python3-minimal
 WORKDIR /src
+COPY tools/archives tools/archives
+# Empty: Debian's shared libraries instead, and with them a libpq that knows GSSAPI and LDAP.
+ARG ARCHIVES=/archives
+RUN test -z "$ARCHIVES" || tools/archives "$ARCHIVES"
 COPY CMakeLists.txt ./
 COPY sidecar sidecar
 ARG VERSION=0.1.0
 # The tests are built and run elsewhere; here CMake only has to find their folder.
 RUN mkdir -p tests && touch tests/CMakeLists.txt \
     && cmake -S . -B /build -G Ninja -DCMAKE_BUILD_TYPE=RelWithDebInfo -DCARPOOL_VERSION="$VERSION" \
+        -DCARPOOL_ARCHIVES="$ARCHIVES" \
     && ninja -C /build carpool \
     && strip /build/carpool
 
-# What the loader names, each at the path by which it is found: the libraries, and the loader itself.
+# What the loader names, each at the path by which it is found: glibc, and the loader itself.
 # Names are resolved by glibc's own files and dns modules, which since 2.34 are part of libc.
 RUN set -eu; \
     mkdir -p /image/etc/ssl/certs /image/etc/carpool /image/etc/carpool-secrets; \

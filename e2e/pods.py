@@ -6,6 +6,7 @@ E2E_KUBECONFIG names a cluster, the pods run there (remote.py) and the images co
     ROLLS=20 pods.py Rolling    how many rolling restarts; the default is 3
 """
 
+import contextlib
 import json
 import os
 import pathlib
@@ -32,10 +33,7 @@ IMAGE = "localhost/carpool:" + re.search(
     r"project\(carpool VERSION ([\d.]+)", (ROOT / "CMakeLists.txt").read_text())[1]
 EXAMPLE = IMAGE.replace("carpool:", "carpool-example:")
 IMAGE_BYTES_MAX = 25_000_000
-# What the sidecar allocates. The pages of its libraries (about 13 MiB resident) come from the image
-# and are shared by all pods of a node, so they are counted apart.
 MEMORY_BYTES_MAX = 10 * 1024 * 1024
-RESIDENT_BYTES_MAX = 20 * 1024 * 1024
 STARTUP_SECONDS_MAX = 1.0
 # From the swap; on a cluster the kubelet's own time to swap comes first.
 RELOAD_SECONDS_MAX = 150.0 if REMOTE else 1.0
@@ -338,8 +336,7 @@ class Figures(Cluster):
             self.assertGreaterEqual(clients, 100)
             own, resident = pod.memory("RssAnon"), pod.memory("VmRSS")
             print(f"{own / 2**20:.1f} MiB of its own, {resident / 2**20:.1f} MiB resident")
-            self.assertLess(own, MEMORY_BYTES_MAX)
-            self.assertLess(resident, RESIDENT_BYTES_MAX)
+            self.assertLess(resident, MEMORY_BYTES_MAX)
 
     def test_every_metric_of_the_alerts_and_the_dashboard_is_there(self):
         pod = self.pod("carpool-e2e-metrics")
@@ -369,28 +366,27 @@ class Rolling(Cluster):
     rolls = int(os.environ.get("ROLLS", "3"))
 
     def test_a_rolling_restart_of_a_loaded_application_fails_nothing(self):
-        old = self.pod("carpool-e2e-roll-0", "carpool.config.pool.size=4").start().serving()
-        pods = [old]
-        with Load([old]) as load:
-            try:
+        with contextlib.ExitStack() as pods:
+            def started(number):
+                pod = self.pod(f"carpool-e2e-roll-{number}", "carpool.config.pool.size=4")
+                pods.enter_context(removed(pod))
+                return pod.start().serving()
+
+            old = started(0)
+            with Load([old]) as load:
                 for number in range(1, self.rolls + 1):
                     load.run_for(50)
-                    fresh = self.pod(f"carpool-e2e-roll-{number}", "carpool.config.pool.size=4")
-                    pods.append(fresh)
-                    fresh.start().serving()
+                    fresh = started(number)
                     load.pods = [old, fresh]
                     load.run_for(20)
                     old.terminate()
                     time.sleep(0.5)
                     load.pods = [fresh]
                     self.assertEqual(old.ended(), {"example": 0, "carpool": 0})
+                    self.assertEqual(load.failures, [], f"at restart {number}")
                     old.remove()
                     old = fresh
-            finally:
-                load.leaving.set()
-        for pod in pods:
-            pod.remove()
-        self.assert_no_failure(load)
+            self.assert_no_failure(load)
         print(f"{self.rolls} rolling restarts, {load.done} visits, none failed")
 
 
