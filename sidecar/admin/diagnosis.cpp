@@ -66,30 +66,39 @@ struct Holders {
       out += fmt::format(" by \"{}\"", longest->application_name);
     }
     constexpr std::size_t kQuery_max = 120;
-    if (!longest->query.empty()) {
-      const bool cut = longest->query.size() > kQuery_max;
-      out += fmt::format(": {}{}", longest->query.substr(0, kQuery_max), cut ? "..." : "");
-    }
+    std::string query = longest->query.substr(0, kQuery_max);
+    if (longest->query.size() > kQuery_max) query += "...";
+    query.erase(query.find_last_not_of("; ") + 1);
+    if (!query.empty()) out += ": " + query;
     return out;
   }
 };
 
 struct Held {
-  Holders pinned, idle_in_transaction, slow;
+  Holders pinned, idle_in_transaction, idle_in_session, slow;
   std::map<std::string, std::uint32_t> pin_causes;
+
+  std::uint32_t sum() const {
+    return pinned.count + idle_in_transaction.count + idle_in_session.count + slow.count;
+  }
+  std::uint32_t most() const {
+    return std::max({pinned.count, idle_in_transaction.count, idle_in_session.count, slow.count});
+  }
 };
 
 Held who_holds(const PoolSnapshot& pool, const pool::Snapshot& snapshot) {
   Held out;
   for (const ClientSnapshot& client : snapshot.client_list) {
     if (client.database != pool.database || client.user != pool.user) continue;
-    const bool is_long = client.in_state_us >= kLong_us;
-    if (!client.pinned_by.empty() && is_long) {
+    if (client.in_state_us < kLong_us) continue;
+    if (!client.pinned_by.empty()) {
       out.pinned.add(client, client.in_state_us);
       out.pin_causes[client.pinned_by]++;
-    } else if (client.state == kIdleInTransaction && is_long) {
+    } else if (client.state == kIdleInTransaction) {
       out.idle_in_transaction.add(client, client.in_state_us);
-    } else if (client.state == kAttached && is_long) {
+    } else if (client.state == kIdleInSession) {
+      out.idle_in_session.add(client, client.in_state_us);
+    } else if (client.state == kAttached) {
       out.slow.add(client, client.in_state_us);
     }
   }
@@ -104,17 +113,31 @@ std::string causes_text(const std::map<std::string, std::uint32_t>& causes) {
   return out;
 }
 
+// " (besides, 2 run long queries)": what else holds servers than the reason that is named.
+std::string besides(const Held& held, const Holders& named) {
+  std::string out;
+  const auto mention = [&](const Holders& holders, const char* one, const char* many) {
+    if (&holders == &named || holders.count == 0) return;
+    out +=
+        fmt::format("{}{}", out.empty() ? " (besides, " : ", ", plural(holders.count, one, many));
+  };
+  mention(held.pinned, "is pinned", "are pinned");
+  mention(held.idle_in_transaction, "is idle in a transaction", "are idle in a transaction");
+  mention(held.idle_in_session, "belongs to a session that runs nothing",
+          "belong to sessions that run nothing");
+  mention(held.slow, "runs a long query", "run long queries");
+  return out.empty() ? out : out + ")";
+}
+
 Diagnosis of_full_pool(const PoolSnapshot& pool, const pool::Snapshot& snapshot) {
   const std::uint32_t busy = busy_servers(pool);
   const Held held = who_holds(pool, snapshot);
+  const std::uint32_t most = held.most();
   const std::string full =
       fmt::format("{}: of the {}, ", who_waits(pool), plural(busy, "server lent", "servers lent"));
-  const std::uint32_t most =
-      std::max({held.pinned.count, held.idle_in_transaction.count, held.slow.count});
   // Unless long holders take at least half of what is lent, there are simply too few servers for
   // the short work that comes.
-  if (most == 0 ||
-      2 * (held.pinned.count + held.idle_in_transaction.count + held.slow.count) < busy) {
+  if (most == 0 || 2 * held.sum() < busy) {
     return {"pool_too_small",
             full +
                 "most serve short transactions. There is more work than servers: raise "
@@ -124,24 +147,35 @@ Diagnosis of_full_pool(const PoolSnapshot& pool, const pool::Snapshot& snapshot)
   }
   if (held.pinned.count == most) {
     return {"pinned",
-            full + fmt::format("{} pinned until their clients undo it or leave ({}{}). Give those "
-                               "clients a database of their own with pool.mode session.",
+            full + fmt::format("{} pinned until their clients undo it or leave ({}{}){}. Give "
+                               "those clients a database of their own with pool.mode session.",
                                plural(most, "is", "are"), causes_text(held.pin_causes),
-                               held.pinned.who()),
+                               held.pinned.who(), besides(held, held.pinned)),
             "pool.mode"};
   }
   if (held.idle_in_transaction.count == most) {
     return {"idle_in_transaction",
-            full + fmt::format("{} held by transactions in which nothing runs{}. The application "
+            full + fmt::format("{} held by transactions in which nothing runs{}{}. The application "
                                "should commit sooner; pool.idleTransactionTimeout would end them.",
-                               plural(most, "is", "are"), held.idle_in_transaction.who()),
+                               plural(most, "is", "are"), held.idle_in_transaction.who(),
+                               besides(held, held.idle_in_transaction)),
             "pool.idleTransactionTimeout"};
   }
-  return {"slow_query",
-          full + fmt::format("{} long queries{}. pool.queryTimeout would end them; a database of "
-                             "their own would keep them from the others' way.",
-                             plural(most, "runs", "run"), held.slow.who()),
-          "pool.queryTimeout"};
+  if (held.idle_in_session.count == most) {
+    return {"idle_in_session",
+            full + fmt::format("{} held by sessions that run nothing{}{}. In session mode a client "
+                               "keeps its server until it leaves: raise pool.size (now {}), close "
+                               "idle connections, or share by pool.mode transaction.",
+                               plural(most, "is", "are"), held.idle_in_session.who(),
+                               besides(held, held.idle_in_session), pool.size),
+            "pool.size"};
+  }
+  return {
+      "slow_query",
+      full + fmt::format("{} long queries{}{}. pool.queryTimeout would end them; a database of "
+                         "their own would keep them from the others' way.",
+                         plural(most, "runs", "run"), held.slow.who(), besides(held, held.slow)),
+      "pool.queryTimeout"};
 }
 
 }  // namespace

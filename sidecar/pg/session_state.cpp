@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <functional>
 #include <iterator>
+#include <optional>
+#include <utility>
 
 #include "base/check.h"
 #include "pg/session_effect.h"
@@ -221,6 +223,17 @@ StatePtr StateTable::without(const StatePtr& state, std::string_view name) {
   std::vector<Parameter> parameters = state->parameters();
   std::erase_if(parameters, [name](const Parameter& parameter) { return parameter.name == name; });
   return intern(std::move(parameters));
+}
+
+std::string value_of(const StatePtr& state, std::string_view name) {
+  const std::string* sql = state == nullptr ? nullptr : state->find(name);
+  if (sql == nullptr) return "";
+  SqlLexer lexer(*sql, true);
+  std::string value;
+  for (Token token = lexer.next(); token.type != TokenType::End; token = lexer.next()) {
+    if (std::optional<std::string> text = decode_string(token, true)) value = std::move(*text);
+  }
+  return value;
 }
 
 bool within_limits(const StatePtr& state) {

@@ -83,6 +83,9 @@ class StateTable {
   std::unordered_multimap<std::size_t, std::weak_ptr<const SessionState>> states_;
 };
 
+// The value that the state gives the parameter, where one literal says it; else empty.
+std::string value_of(const StatePtr& state, std::string_view name);
+
 // Whether a session may keep so much.
 bool within_limits(const StatePtr& state);
 

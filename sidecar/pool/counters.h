@@ -144,10 +144,10 @@ struct PoolSnapshot {
 struct ClientSnapshot {
   std::uint64_t id = 0;
   std::string database, user, application_name, address;
-  std::string state;
-  Micros in_state_us = 0;
-  Micros age_us = 0;      // since it was accepted
-  std::string pinned_by;  // empty: not pinned
+  std::string state;       // of ClientState; idle on a server: idle_in_transaction or _session
+  Micros in_state_us = 0;  // while a query runs, since it was sent
+  Micros age_us = 0;       // since it was accepted
+  std::string pinned_by;   // empty: not pinned
   Micros pinned_us = 0;
   std::string query;  // the last one, masked as log.queryText says
 };

@@ -408,6 +408,9 @@ pool::ClientSnapshot Client::snapshot(Micros now) const {
   snapshot.address = stream_.peer();
   snapshot.state = pool::kClientStateNames[static_cast<std::size_t>(state_)];
   snapshot.in_state_us = now - since_us_;
+  if (session_) {
+    snapshot.application_name = pg::value_of(session_->follower.current(), "application_name");
+  }
   if (session_ && session_->pinned()) {
     snapshot.pinned_by = pool::kPinCauseNames[static_cast<std::size_t>(session_->pin_cause())];
     snapshot.pinned_us = session_->pinned_us == 0 ? 0 : now - session_->pinned_us;
@@ -417,9 +420,11 @@ pool::ClientSnapshot Client::snapshot(Micros now) const {
     snapshot.query = text == config::QueryText::Off    ? ""
                      : text == config::QueryText::Full ? pg::one_line(server_->query_text())
                                                        : pg::masked(server_->query_text());
-    if (server_->tracker().idle() && server_->in_transaction()) {
-      snapshot.state = "idle_in_transaction";
+    if (server_->tracker().idle()) {
+      snapshot.state = server_->in_transaction() ? "idle_in_transaction" : "idle_in_session";
       snapshot.in_state_us = now - server_->ready_us();
+    } else if (server_->query_us() != 0) {
+      snapshot.in_state_us = now - server_->query_us();
     }
   }
   return snapshot;

@@ -83,6 +83,8 @@ class Server final : public pool::Slot, public net::StreamListener {
 
   // When PostgreSQL was last ready for a query.
   Micros ready_us() const { return ready_us_; }
+  // When the request at hand was sent; 0: there is none.
+  Micros query_us() const { return query_us_; }
   // The start of the last statement.
   std::string_view query_text() const { return {query_.data(), query_size_}; }
   pool::ServerSnapshot snapshot(Micros now) const;

@@ -73,6 +73,23 @@ TEST_F(Diagnose, NamesPinsAndTheirCauses) {
   EXPECT_THAT(why().sentence, HasSubstr("5 by listen, 1 by temp_table"));
 }
 
+TEST_F(Diagnose, NamesSessionsThatKeepTheirServerAndRunNothing) {
+  holders(9, kIdleInSession, 60 * kMicrosPerSecond);
+  holders(1, kAttached, 2000);
+  EXPECT_EQ(why().cause, "idle_in_session");
+  EXPECT_EQ(why().setting, "pool.size");
+  EXPECT_THAT(why().sentence, AllOf(HasSubstr("9 are held by sessions that run nothing"),
+                                    HasSubstr("pool.mode transaction")));
+}
+
+TEST_F(Diagnose, MentionsWhatElseHoldsServers) {
+  holders(6, kAttached, 12 * kMicrosPerSecond);
+  holders(2, kIdleInTransaction, 2 * kMicrosPerSecond);
+  holders(1, kAttached, 2 * kMicrosPerSecond, "listen");
+  EXPECT_THAT(why().sentence,
+              HasSubstr("(besides, 1 is pinned, 2 are idle in a transaction). pool.queryTimeout"));
+}
+
 TEST_F(Diagnose, CallsAPoolTooSmallWhenTheWorkIsShort) {
   holders(10, kAttached, 3000);
   EXPECT_EQ(why().cause, "pool_too_small");

@@ -129,6 +129,32 @@ TEST(Observe, DetailedStatusNamesTheBackendBehindEachServer) {
   EXPECT_EQ(status["serverList"][0]["clientId"], status["clientList"][0]["id"]);
 }
 
+TEST(Observe, AClientIsShownUnderTheNameThatItsApplicationGave) {
+  Carpool carpool(postgres(), {});
+  const auto shown = [&] {
+    return json::parse(carpool.get("/status?detailed=1").body)["clientList"][0]["applicationName"]
+        .get<std::string>();
+  };
+  Connection client(carpool.conninfo() + " application_name=worker-3");
+  EXPECT_EQ(shown(), "worker-3");
+  ASSERT_TRUE(client.query("set application_name to 'night''s job'").ok());
+  EXPECT_EQ(shown(), "night's job");
+}
+
+TEST(Observe, ASessionThatKeepsItsServerAndRunsNothingIsToldFromALongQuery) {
+  Carpool carpool(postgres(), {.pool = "mode: session, size: 1"});
+  const auto detailed = [&] { return json::parse(carpool.get("/status?detailed=1").body); };
+  Connection idle = carpool.connect();
+  ASSERT_TRUE(idle.query("select 1").ok());
+  EXPECT_EQ(detailed()["clientList"][0]["state"], "idle_in_session");
+  Connection waiter = carpool.connect();
+  waiter.send("select 2");
+  EVENTUALLY(detailed()["pools"][0].contains("why") &&
+             detailed()["pools"][0]["why"]["cause"] == "idle_in_session");
+  idle.close();
+  EXPECT_TRUE(waiter.wait().ok());
+}
+
 TEST(Observe, ConfigShowsWhatIsInForceAndNoSecret) {
   Carpool carpool(postgres(), {.server = "url: 'postgresql://app:hunter2@127.0.0.1:" +
                                          std::to_string(postgres().port()) + "/app'",

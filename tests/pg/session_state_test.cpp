@@ -242,5 +242,16 @@ TEST(ReportedValues, FindANameInAnyCase) {
   EXPECT_EQ(values.find("work_mem"), nullptr);
 }
 
+TEST(SessionState, TellsAValueThatOneLiteralSays) {
+  StateTable table;
+  EXPECT_EQ(value_of(nullptr, "application_name"), "");
+  StatePtr state =
+      table.make(startup_settings("", {{"application_name", "it's \\ a worker"}}).parameters);
+  EXPECT_EQ(value_of(state, "application_name"), "it's \\ a worker");
+  EXPECT_EQ(value_of(state, "search_path"), "");
+  state = table.with(state, "application_name", "SET application_name TO 'job-7'");
+  EXPECT_EQ(value_of(state, "application_name"), "job-7");
+}
+
 }  // namespace
 }  // namespace carpool::pg
