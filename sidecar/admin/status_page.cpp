@@ -24,6 +24,8 @@ std::string_view status_page_html() {
 <section aria-labelledby="why-title">
 <h2 id="why-title">Is anybody waiting?</h2>
 <div id="why"></div>
+<p id="rejected" class="reason" hidden><strong>The last change of the configuration was
+rejected.</strong> The one before it stays in force. <a href="#config-title">Why</a></p>
 <p id="news" class="unseen" role="status"></p>
 </section>
 <section aria-labelledby="now-title">
@@ -86,8 +88,11 @@ a { color: var(--busy); }
 }
 .gone { color: var(--critical); font-weight: 600; }
 .soft { color: var(--soft); }
-.figures { display: flex; flex-wrap: wrap; gap: .25rem 1.75rem; margin: 0; }
-.figures div { min-width: 5.5rem; }
+.figures {
+  display: grid; grid-template-columns: repeat(auto-fill, minmax(8.5rem, 1fr));
+  gap: .4rem 1.25rem; margin: 0;
+}
+.figures .wide { grid-column: span 2; }
 dt, figcaption { color: var(--soft); font-size: .85rem; }
 dd { margin: 0; font-variant-numeric: tabular-nums; overflow-wrap: anywhere; }
 article, .notice, .reason {
@@ -95,15 +100,28 @@ article, .notice, .reason {
   padding: .75rem 1rem; margin: 0 0 .75rem; overflow-wrap: anywhere;
 }
 .reason { border-left: .4rem solid var(--critical); }
+.fine { border-left: .4rem solid var(--ok); }
+.almost { border-left: .4rem solid var(--warning); }
+.reason strong { display: block; }
+code { font-family: ui-monospace, monospace; font-size: .9em; }
+.reason code {
+  background: var(--paper); border: 1px solid var(--line); border-radius: .3rem;
+  padding: .1rem .4rem; user-select: all;
+}
 .head { display: flex; flex-wrap: wrap; gap: .25rem .75rem; align-items: baseline; }
 .badge { border: 1px solid; border-radius: 1rem; padding: 0 .6rem; font-size: .85rem; }
 .ok { color: var(--ok); }
 .warning { color: var(--warning); }
+.level-ok > :first-child dd { color: var(--ok); font-weight: 600; }
+.level-warning > :first-child dd { color: var(--warning); font-weight: 600; }
+.level-critical > :first-child dd { color: var(--critical); font-weight: 600; }
 .critical { color: var(--critical); }
 .bar { position: relative; margin: .5rem 0 1.5rem; }
 .bar svg { display: block; width: 100%; height: 1.1rem; border-radius: .2rem; }
 .bar .track { fill: var(--track); }
 .bar .fill { fill: var(--busy); }
+.bar .fill.warning { fill: var(--warning); }
+.bar .fill.critical { fill: var(--critical); }
 .bar .mark { stroke: var(--ink); }
 .bar span {
   position: absolute; top: 1.15rem; font-size: .75rem; color: var(--soft);
@@ -111,9 +129,10 @@ article, .notice, .reason {
 }
 .bar .at80 { left: 80%; }
 .bar .at95 { left: 95%; }
+.past { display: flex; flex-wrap: wrap; gap: .75rem 2rem; margin-top: 1rem; }
 .charts {
-  display: grid; grid-template-columns: repeat(auto-fill, minmax(9.5rem, 1fr)); gap: .5rem 1rem;
-  margin: .75rem 0 .25rem;
+  display: grid; grid-template-columns: repeat(auto-fill, minmax(12rem, 1fr)); gap: .75rem 1rem;
+  flex: 3 1 20rem;
 }
 figure { margin: 0; min-width: 0; }
 figcaption {
@@ -124,15 +143,16 @@ figure svg { display: block; width: 100%; height: 2.75rem; border-bottom: 1px so
 figure path {
   fill: none; stroke: var(--busy); stroke-width: 1.5; vector-effect: non-scaling-stroke;
 }
+figure .area { fill: var(--busy); stroke: none; opacity: .15; }
 figure .limit { stroke: var(--soft); stroke-dasharray: 3 3; }
-table { border-collapse: collapse; margin: .5rem 0 0; font-variant-numeric: tabular-nums; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td {
   text-align: right; padding: .1rem 0 .1rem 1.25rem; font-weight: normal; white-space: nowrap;
 }
 thead th { color: var(--soft); font-size: .85rem; }
 tr > :first-child { text-align: left; padding-left: 0; }
 #config-lists { margin-top: .75rem; }
-.scroll { overflow-x: auto; }
+.scroll { overflow-x: auto; flex: 0 1 auto; }
 pre { overflow-x: auto; background: var(--card); border: 1px solid var(--line); padding: .75rem; }
 summary { cursor: pointer; }
 :focus-visible { outline: 2px solid var(--busy); outline-offset: 2px; }

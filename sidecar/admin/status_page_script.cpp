@@ -52,10 +52,10 @@ function count(value) {
 
 // A list of terms whose values are updated in place.
 function figures(list, pairs) {
-  pairs.forEach(([name, value], i) => {
+  pairs.forEach(([name, value, wide], i) => {
     let entry = list.children[i];
     if (!entry) {
-      entry = element('div', null, element('dt'), element('dd'));
+      entry = element('div', wide ? {class: 'wide'} : null, element('dt'), element('dd'));
       list.append(entry);
     }
     say(entry.firstChild, name);
@@ -82,6 +82,7 @@ function makeBar() {
     element('span', {class: 'at80', 'aria-hidden': 'true'}, '80%'),
     element('span', {class: 'at95', 'aria-hidden': 'true'}, '95%'));
   return {root, update(pool) {
+    fill.setAttribute('class', 'fill ' + pool.level);
     fill.setAttribute('width', Math.min(100, pool.utilisation * 100));
     svg.setAttribute('aria-label', count(pool.utilisation * 100) + ' percent of ' +
       (pool.size + pool.overflow) + ' servers in use');
@@ -97,10 +98,11 @@ const charts = [
   {name: 'errors/s', key: 'errorsPerSecond', show: count}];
 
 function makeChart(chart) {
-  const line = svgElement('path', {});
+  const area = svgElement('path', {class: 'area'});
+  const line = svgElement('path', {class: 'line'});
   const limit = svgElement('path', {class: 'limit'});
   const svg = svgElement('svg', {role: 'img', viewBox: '0 0 120 40', preserveAspectRatio: 'none'});
-  svg.append(limit, line);
+  svg.append(area, limit, line);
   const value = element('span', {title: 'the highest of the last ten minutes'});
   const root = element('figure', null,
     element('figcaption', null, element('span', null, chart.name), value), svg);
@@ -111,10 +113,13 @@ function makeChart(chart) {
     const path = list => list.map((v, i) => (i ? 'L' : 'M') +
       ((samplesMax - list.length + i) * 120 / (samplesMax - 1)).toFixed(1) + ' ' +
       (38 - 36 * v / top).toFixed(1)).join('');
-    line.setAttribute('d', path(values));
+    const drawn = path(values);
+    line.setAttribute('d', drawn);
+    area.setAttribute('d', values.length > 1 ? drawn + 'V40H' + drawn.slice(1).split(' ')[0] + 'Z'
+      : '');
     limit.setAttribute('d', path(limits));
     const peak = values.length ? Math.max(...values) : 0;
-    say(value, '↑ ' + chart.show(peak));
+    say(value, 'max ' + chart.show(peak));
     svg.setAttribute('aria-label', chart.name + ' over the last ' +
       seconds(values.length * sampleSeconds) + ': now ' + chart.show(values.at(-1) || 0) +
       ', at most ' + chart.show(peak));
@@ -149,8 +154,8 @@ function makeCard(pool) {
   const root = element('article', null,
     element('div', {class: 'head'},
       element('h3', null, pool.database + ' / ' + pool.user), badge, note),
-    parts[0].root, list, element('div', {class: 'charts'}, ...drawn.map(chart => chart.root)),
-    parts[1].root);
+    parts[0].root, list, element('div', {class: 'past'},
+      element('div', {class: 'charts'}, ...drawn.map(chart => chart.root)), parts[1].root));
   return {root, draw(samples) {
     for (const chart of drawn) chart.update(samples);
   }, update(now) {
@@ -164,7 +169,7 @@ function makeCard(pool) {
       ['in use', now.busy + ' of ' + now.size + (now.overflow ? ' + ' + now.overflow : '') +
         ', ' + count(now.utilisation * 100) + '%'],
       ['servers', states(now.servers)],
-      ['clients', states(now.clients)],
+      ['clients', states(now.clients), 'wide'],
       ['waiting', now.waiting],
       ['oldest wait', seconds(now.oldestWaiterSeconds)],
       ['transactions/s', minute ? count(minute.transactionsPerSecond) : '–'],
@@ -196,26 +201,59 @@ function showPools(pools) {
   byId('no-pools').hidden = pools.length > 0;
 }
 
+const causes = {
+  paused: 'Paused',
+  database_unreachable: 'PostgreSQL cannot be reached',
+  cannot_open_more: 'PostgreSQL takes no more connections',
+  opening_servers: 'Servers are being opened',
+  pinned: 'Servers are pinned to their clients',
+  idle_in_transaction: 'Transactions are left open',
+  idle_in_session: 'Idle sessions keep their servers',
+  slow_query: 'Long queries run',
+  pool_too_small: 'The pool is too small'};
+
+function makeReason() {
+  const title = element('strong');
+  const sentence = element('span');
+  const key = element('code');
+  const setting = element('p', {class: 'soft'}, 'Setting: ', key);
+  const root = element('div', null, title, sentence, setting);
+  // Without a reason nobody waits; `full` names the pools in which somebody soon might.
+  return {root, update(why, full) {
+    root.className = why ? 'reason' : full ? 'notice almost' : 'notice fine';
+    say(title, why ? causes[why.cause] || why.cause : '');
+    say(sentence, why ? why.sentence : 'Nobody waits for a server' +
+      (full ? ', but hardly any is free: ' + full : '') + '.');
+    setting.hidden = !why || !why.setting;
+    say(key, why ? why.setting : '');
+  }};
+}
+
+const reasonsShown = [];
+
 function showWhy(pools) {
-  const why = byId('why');
+  const box = byId('why');
   const reasons = pools.filter(pool => pool.why);
-  const sentences = reasons.map(pool => pool.why.sentence);
-  const kinds = sentences.length ? 'reason' : 'notice';
-  if (!sentences.length) sentences.push('Nobody waits for a server.');
-  sentences.forEach((sentence, i) => {
-    if (!why.children[i]) why.append(element('p'));
-    why.children[i].className = kinds;
-    say(why.children[i], sentence);
+  const wanted = reasons.length ? reasons.map(pool => pool.why) : [null];
+  const full = pools.filter(pool => pool.level !== 'ok').map(pool => pool.database + ' / ' +
+    pool.user + ' at ' + count(pool.utilisation * 100) + '%').join(', ');
+  wanted.forEach((why, i) => {
+    if (!reasonsShown[i]) {
+      reasonsShown[i] = makeReason();
+      box.append(reasonsShown[i].root);
+    }
+    reasonsShown[i].update(why, full);
   });
-  while (why.children.length > sentences.length) why.lastChild.remove();
+  while (reasonsShown.length > wanted.length) reasonsShown.pop().root.remove();
   // Read aloud when the reason changes, not each time a figure in it does.
   say(byId('news'), reasons.map(pool => pool.database + ': ' +
-    pool.why.cause.replaceAll('_', ' ')).join('; '));
+    (causes[pool.why.cause] || pool.why.cause)).join('; '));
 }
 
 function showStatus(status) {
   say(byId('version'), status.version);
   document.title = (status.level === 'ok' ? '' : status.level + ' · ') + 'Carpool';
+  byId('now').className = 'figures level-' + status.level;
   figures(byId('now'), [
     ['level', status.level + (status.draining ? ', draining' : '')],
     ['clients', status.clients.connected + ' of ' + status.clients.max],
@@ -251,12 +289,13 @@ function showHistory(history) {
 
 function showConfig(config) {
   figures(byId('config'), [
-    ['from', config.source],
+    ['from', config.source, 'wide'],
     ['hash', config.hash.slice(0, 12)],
     ['in force for', seconds(config.ageSeconds)],
     ['last change', config.lastResult],
     ['reloads', config.reloads.applied + ' applied, ' + config.reloads.rejected + ' rejected'],
     ['watched by', config.watch]]);
+  byId('rejected').hidden = config.errors.length === 0;
   const lists = [
     ['Rejected; the configuration before it stays in force', config.errors, 'critical'],
     ['Waits for a restart', config.needsRestart, 'warning'],

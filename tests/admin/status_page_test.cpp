@@ -7,6 +7,8 @@
 #include <regex>
 #include <string>
 
+#include "admin/history.h"
+#include "admin/status_json.h"
 #include "admin/text.h"
 #include "sample.h"
 
@@ -44,6 +46,38 @@ TEST(StatusPage, AndItsDataStayUnder60KB) {
     bytes += answer->body.size();
   }
   EXPECT_LT(bytes, 60'000u);
+}
+
+// The most that a page asks for: a thousand clients, three pools, and their last ten minutes with
+// figures of many digits.
+TEST(StatusPage, AndTenMinutesOfThreePoolsStayUnder60KBToo) {
+  pool::Snapshot snapshot = sample_snapshot();
+  snapshot.pools.push_back(sample_pool("reports", 7));
+  for (pool::PoolSnapshot& pool : snapshot.pools) {
+    pool.clients[static_cast<std::size_t>(pool::ClientState::Waiting)] = 300;
+    pool.oldest_waiter_us = 12'345'678;
+  }
+  History history;
+  Micros now_us = 0;
+  for (std::size_t i = 0; i < History::kSamples_max; i++) {
+    history.add(snapshot, now_us);
+    now_us += History::kInterval_us;
+    for (pool::PoolSnapshot& pool : snapshot.pools) {
+      pool.counters.transactions += 61'234 + i;
+      pool.counters.queries += 123'456;
+      pool.counters.query.observe(static_cast<Micros>(3456 + i));
+      pool.counters.wait.observe(static_cast<Micros>(4567 + i));
+    }
+  }
+  StatusExtras extras;
+  extras.history = &history;
+  extras.now_us = now_us;
+  const std::size_t bytes = status_page_html().size() + status_page_css().size() +
+                            status_page_js().size() + history.json(0).size() +
+                            status_json(snapshot, "1.2.3", extras).size() +
+                            config_json(sample_config()).size();
+  EXPECT_LT(bytes, 60'000u);
+  EXPECT_GT(history.json(0).size(), 5'000u);
 }
 
 TEST(StatusPage, HasNothingInlineThatThePolicyWouldBlock) {
