@@ -4,8 +4,11 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <filesystem>
 #include <future>
+#include <iterator>
 #include <stdexcept>
+#include <thread>
 
 #include "raw_http.h"
 #include "sample.h"
@@ -152,6 +155,40 @@ TEST(Door, ClosesWhileConnectionsAreOpenInEveryState) {
   deaf.send(kGetLivez);
   door.close();
   EXPECT_THAT(silent.read_all(), IsEmpty());
+}
+
+std::size_t threads_of_this_process() {
+  const std::filesystem::directory_iterator tasks("/proc/self/task");
+  return static_cast<std::size_t>(std::distance(begin(tasks), end(tasks)));
+}
+
+// `carpool quit` to an idle sidecar: the loop ends while the answer to the call is still being
+// made. The door's own thread is gone by then, so that nobody but the destructor could send it.
+TEST(Door, SendsTheAnswerOfTheCallThatClosesIt) {
+  std::promise<void> asked;
+  std::promise<void> may_answer;
+  Door::Options options;
+  options.workers = 1;
+  EchoDoor door(options, [&](std::size_t, const std::string& request) {
+    asked.set_value();
+    may_answer.get_future().wait();
+    return request;
+  });
+  RawConnection caller(door.port());
+  ASSERT_TRUE(caller.send(kGetLivez));
+  asked.get_future().wait();
+
+  std::promise<void> may_close;
+  std::thread closing([&] {
+    may_close.get_future().wait();
+    door.close();
+  });
+  const std::size_t threads = threads_of_this_process();
+  may_close.set_value();
+  while (threads_of_this_process() == threads) std::this_thread::yield();
+  may_answer.set_value();
+  closing.join();
+  EXPECT_EQ(caller.read_all(), kGetLivez);
 }
 
 TEST(Door, TicksAgainAndAgainOnAWorker) {

@@ -217,6 +217,14 @@ TEST(Drain, TheControlPortDrainsAndQuits) {
   }
 }
 
+TEST(Drain, WhoTellsAnIdleSidecarToQuitGetsItsAnswer) {
+  for (int i = 0; i < 10; i++) {
+    Carpool carpool(postgres(), {});
+    EXPECT_EQ(carpool.post_control("/quitquitquit").status, 200);
+    EXPECT_EQ(carpool.wait_exit(), 0);
+  }
+}
+
 TEST(Drain, TheReadOnlyPortDoesNotDrain) {
   Carpool carpool(postgres(), {});
   EXPECT_EQ(carpool.post("/drain").status, 403);
