@@ -3,16 +3,11 @@
 #pragma once
 
 #include <array>
-#include <cstdint>
 #include <string_view>
 
-namespace carpool::cli {
+#include "cli/convert_draft.h"
 
-// How a value is written there.
-enum class As : std::uint8_t {
-  Text,     // as ours
-  Seconds,  // a number of seconds, perhaps with a fraction
-};
+namespace carpool::cli {
 
 struct Same {
   std::string_view theirs;

@@ -88,6 +88,19 @@ Result<std::vector<IniEntry>> parse_pgbouncer_ini(std::string_view text) {
   return entries;
 }
 
+const IniEntry* find_setting(const std::vector<IniEntry>& ini, std::string_view key) {
+  const auto found = std::find_if(ini.rbegin(), ini.rend(), [&](const IniEntry& entry) {
+    return entry.section == "pgbouncer" && entry.key == key;
+  });
+  return found == ini.rend() ? nullptr : &*found;
+}
+
+std::string setting_or(const std::vector<IniEntry>& ini, std::string_view key,
+                       std::string_view otherwise) {
+  const IniEntry* entry = find_setting(ini, key);
+  return std::string(entry == nullptr ? otherwise : entry->value);
+}
+
 Result<ConnectPairs> parse_connect_string(std::string_view text) {
   ConnectPairs pairs;
   text = trim(text);

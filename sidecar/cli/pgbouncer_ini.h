@@ -30,6 +30,12 @@ struct IniEntry {
 // names would have to be read too, and its path means something only where PgBouncer runs.
 Result<std::vector<IniEntry>> parse_pgbouncer_ini(std::string_view text);
 
+// That of [pgbouncer], the last of several; null where there is none.
+const IniEntry* find_setting(const std::vector<IniEntry>& ini, std::string_view key);
+// Its value, or `otherwise`.
+std::string setting_or(const std::vector<IniEntry>& ini, std::string_view key,
+                       std::string_view otherwise);
+
 using ConnectPairs = std::vector<std::pair<std::string, std::string>>;
 
 // A value of [databases] or [users]: "host=db port=5432 password='it''s'".

@@ -1,0 +1,91 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "cli/convert_names.h"
+#include "cli/convert_parts.h"
+
+namespace carpool::cli {
+namespace {
+
+// A name as part of a file name.
+std::string file_name(std::string_view name) {
+  std::string out;
+  for (const char c : name) {
+    const bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+                       c == '_' || c == '-';
+    out += plain ? c : '_';
+  }
+  return out == "_" && name == "*" ? "any" : out;
+}
+
+void convert_pair(Draft& draft, Lines& lines, const std::string& name, const std::string& key,
+                  const std::string& value, std::string& options) {
+  const std::string from = fmt::format("[databases] {}: {}", one_line(name), key);
+  if (const Same* same = find_same_of_database(key)) {
+    return draft.carry(lines, same->ours, same->as, value, key);
+  }
+  if (key == "password") {
+    lines["server.passwordFile"] = {
+        yaml_text(fmt::format("/etc/secrets/{}-password", file_name(name))),
+        "password: put it in there"};
+    draft.carried++;
+    return;
+  }
+  if (key == "client_encoding" || key == "datestyle" || key == "timezone" ||
+      key == "application_name") {
+    std::string escaped;  // as the backend takes its options apart
+    for (const char c : value) {
+      if (c == ' ' || c == '\\') escaped += '\\';
+      escaped += c;
+    }
+    options += fmt::format("{}-c {}={}", options.empty() ? "" : " ", key, escaped);
+    return;
+  }
+  const char* why = why_not_of_database(key);
+  draft.note(fmt::format("{} = {}: {}", from, one_line(value),
+                         why != nullptr ? why : "a setting that this converter does not know"));
+}
+
+}  // namespace
+
+std::optional<Error> convert_database(const IniEntry& entry, Draft& draft) {
+  const Result<ConnectPairs> pairs = parse_connect_string(entry.value);
+  if (!pairs) {
+    return Error{fmt::format("line {}: {}", entry.line, pairs.error().message)};
+  }
+  const std::string& name = entry.key;
+  std::erase_if(draft.databases, [&](const Draft::Database& other) { return other.name == name; });
+  Draft::Database database{name, {}, false};
+  std::string options;
+  bool has_host = false;
+  bool has_password = false;
+  for (const auto& [key, value] : *pairs) {
+    convert_pair(draft, database.lines, name, key, value, options);
+    has_host = has_host || (key == "host" && !value.empty());
+    has_password = has_password || key == "password";
+    database.own_user = database.own_user || (key == "user" && !value.empty());
+  }
+  if (!options.empty()) {
+    draft.carry(database.lines, "server.options", As::Text, options, "the session's settings");
+  }
+  if (!has_host) {
+    database.lines["server.host"] = {yaml_text("/var/run/postgresql"), "no host: the Unix socket"};
+  }
+  if (database.own_user && !has_password) {
+    database.lines["server.passwordFile"] = {
+        yaml_text(fmt::format("/etc/secrets/{}-password", file_name(name))),
+        "the userlist, which had the user's password: put it in there"};
+  }
+  if (database.own_user) {
+    draft.note(
+        fmt::format("[databases] {}: user: all its clients shared one pool. Carpool has one for "
+                    "each name under which clients come; pool.size holds for each",
+                    one_line(name)));
+  }
+  draft.databases.push_back(std::move(database));
+  return std::nullopt;
+}
+
+}  // namespace carpool::cli

@@ -1,0 +1,143 @@
+#include "cli/convert_draft.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+#include <utility>
+
+#include "base/check.h"
+#include "base/units.h"
+#include "config/keys.h"
+#include "config/text.h"
+
+namespace carpool::cli {
+namespace {
+
+constexpr std::size_t kLineBytes_max = 100;
+
+void append_section(std::string& out, const Lines& lines, const std::string& section,
+                    const std::string& indent) {
+  bool opened = false;
+  std::string inner;
+  for (const config::Key& key : config::keys()) {  // in the order of the reference page
+    const auto line = lines.find(key.path);
+    if (line == lines.end() || !key.path.starts_with(section + ".")) continue;
+    if (!opened) out += fmt::format("{}{}:\n", indent, section);
+    opened = true;
+    std::string name = key.path.substr(section.size() + 1);
+    std::string margin = indent + "  ";
+    if (const std::size_t dot = name.find('.'); dot != std::string::npos) {
+      if (inner != name.substr(0, dot)) out += fmt::format("{}{}:\n", margin, name.substr(0, dot));
+      inner = name.substr(0, dot);
+      name = name.substr(dot + 1);
+      margin += "  ";
+    }
+    out += fmt::format("{}{}: {}  # {}\n", margin, name, line->second.text,
+                       one_line(line->second.from));
+  }
+}
+
+void append_comment(std::string& out, const std::string& text) {
+  std::string line = "# -";
+  for (std::size_t at = 0; at < text.size();) {
+    const std::size_t end = std::min(text.find(' ', at), text.size());
+    if (line.size() + 1 + (end - at) > kLineBytes_max && line.size() > 3) {
+      out += line + '\n';
+      line = "#  ";
+    }
+    line += ' ' + text.substr(at, end - at);
+    at = end + 1;
+  }
+  out += line + '\n';
+}
+
+}  // namespace
+
+// `$$` is how the loader spells a dollar sign.
+std::string yaml_text(std::string_view text) {
+  std::string out = "\"";
+  for (const char c : text) {
+    if (c == '"' || c == '\\') out += '\\';
+    if (c == '$') out += '$';
+    if (static_cast<unsigned char>(c) < 0x20) {
+      out += fmt::format("\\x{:02x}", static_cast<unsigned char>(c));
+    } else {
+      out += c;
+    }
+  }
+  return out + '"';
+}
+
+std::string one_line(std::string_view text) {
+  std::string line(text);
+  std::replace_if(
+      line.begin(), line.end(), [](unsigned char c) { return c < 0x20; }, ' ');
+  return line;
+}
+
+void Draft::note(std::string text) {
+  if (std::find(notes_.begin(), notes_.end(), text) == notes_.end()) {
+    notes_.push_back(std::move(text));
+  }
+}
+
+void Draft::carry(Lines& to, const std::string& path, As as, const std::string& text,
+                  const std::string& from) {
+  const config::Key* key = config::find_key(path);
+  CHECK(key != nullptr);
+  std::string ours = text;
+  if (as == As::Seconds) {
+    char* end = nullptr;
+    const double value = std::strtod(text.c_str(), &end);
+    if (text.empty() || *end != '\0' || !(value >= 0 && value < 1e9)) {
+      return note(fmt::format("{} = {}: not a number of seconds", from, one_line(text)));
+    }
+    ours = config::format_duration(std::llround(value * kMicrosPerSecond));
+  }
+  const bool is_text = key->type == config::KeyType::String;
+  if (Result<config::Value> value = config::parse_value(*key, ours, ours); !value) {
+    return note(fmt::format("{} = {}: {} {}", from, one_line(text), path, value.error().message));
+  }
+  to[path] = {is_text ? yaml_text(ours) : ours, from};
+  carried++;
+}
+
+bool Draft::drop_refused(const config::Problem& problem) {
+  std::string path = problem.path;
+  Lines* from = &lines;
+  if (path.starts_with("databases[")) {
+    const std::size_t index = std::strtoul(path.c_str() + 10, nullptr, 10);
+    const std::size_t dot = path.find('.');
+    if (index >= databases.size() || dot == std::string::npos) return false;
+    from = &databases[index].lines;
+    path.erase(0, dot + 1);
+  }
+  const auto line = from->find(path);
+  if (line == from->end()) return false;
+  note(fmt::format("{}: {}", line->second.from, problem.message));
+  from->erase(line);
+  carried--;
+  return true;
+}
+
+std::string Draft::yaml() const {
+  std::string out = "# Made by `carpool convert` from PgBouncer's configuration.\n";
+  if (!notes_.empty()) out += "#\n# Not carried over, or not quite:\n";
+  for (const std::string& text : notes_) append_comment(out, text);
+  out += '\n';
+  for (const config::Section& section : config::sections()) {
+    append_section(out, lines, section.name, "");
+    if (section.name != "pool") continue;
+    out += "databases:\n";
+    for (const Database& database : databases) {
+      out += fmt::format("  - name: {}\n", yaml_text(database.name));
+      append_section(out, database.lines, "server", "    ");
+      append_section(out, database.lines, "pool", "    ");
+    }
+  }
+  return out;
+}
+
+}  // namespace carpool::cli
