@@ -1,6 +1,7 @@
 // The command line. `run` is the sidecar; everything else is a thin client of a running one or of
 // the configuration (cli/commands.h). Exit codes of `run`: 0 clean, 1 failed, 2 usage, 3 cut
 // clients, 78 bad configuration.
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -23,11 +24,17 @@ bool exists(const char* path) {
   return stat(path, &ignored) == 0;
 }
 
+// 0: standard output is no terminal, or one that does not say.
+std::size_t terminal_columns() {
+  winsize size{};
+  return ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 ? size.ws_col : 0;
+}
+
 void add_run(CLI::App& app, carpool::cli::Commands& commands, carpool::AppOptions& options) {
   CLI::App* run = app.add_subcommand("run", "Run the sidecar until SIGTERM");
   run->add_option("--config", options.config_file,
                   std::string("Else ") + kDefaultConfig +
-                      " where it exists,\nelse the environment alone (DATABASE_URL, PGHOST, ...)")
+                      " where it exists,\nelse the environment alone (DATABASE_URL, ...)")
       ->envname("CARPOOL_CONFIG")
       ->type_name("FILE");
   run->footer(
@@ -47,8 +54,9 @@ int main(int argc, char** argv) {
     CLI::App app{"Carpool: a PostgreSQL connection pooler that rides in your pod", "carpool"};
     app.require_subcommand(1);
     app.footer("Example: DATABASE_URL=postgresql://app@db/app carpool run");
-    carpool::cli::Commands commands{CARPOOL_VERSION, std::cin, std::cout, std::cerr,
-                                    isatty(STDOUT_FILENO) == 1};
+    carpool::cli::Commands commands{
+        CARPOOL_VERSION,   std::cin, std::cout, std::cerr, isatty(STDOUT_FILENO) == 1,
+        terminal_columns()};
     carpool::AppOptions options;
     options.version = CARPOOL_VERSION;
     add_run(app, commands, options);

@@ -1,12 +1,16 @@
 #include "cli/commands.h"
 
+#include <fmt/format.h>
+
 #include <CLI/Config.hpp>
 #include <CLI/Formatter.hpp>
 #include <algorithm>
 #include <memory>
 #include <optional>
 #include <ostream>
+#include <string>
 #include <utility>
+#include <vector>
 
 #include "cli/check.h"
 #include "cli/compare.h"
@@ -16,6 +20,7 @@
 #include "cli/inject.h"
 #include "cli/status.h"
 #include "cli/wait.h"
+#include "config/keys.h"
 #include "config/reference.h"
 #include "config/text.h"
 
@@ -55,10 +60,13 @@ void add_status(CLI::App& app, Commands& commands) {
           "One line, and as exit code 0 ok, 1 from 80% in use,\n2 from 95%, 3 unreachable")
       ->excludes(json);
   add_watch(*command, options->watch_seconds);
-  command->footer("Example: carpool status --watch 5 --database app");
+  command->footer(
+      "Exit code without --check 0: shown, 3: no sidecar or no such database.\n"
+      "Example: carpool status --watch 5 --database app");
   command->callback([options, &commands] {
     options->clear_screen =
         commands.terminal && options->watch_seconds > 0 && options->form == StatusForm::Table;
+    options->columns = commands.columns;
     commands.exit_code = run_status(*options, commands.out, commands.err);
   });
 }
@@ -75,6 +83,7 @@ void add_top(CLI::App& app, Commands& commands) {
   command->footer("Example: carpool top --watch");
   command->callback([options, &commands] {
     options->clear_screen = commands.terminal && options->watch_seconds > 0;
+    options->columns = commands.columns;
     commands.exit_code = run_status(*options, commands.out, commands.err);
   });
 }
@@ -189,6 +198,18 @@ void add_inject(CLI::App& app, Commands& commands, bool remove) {
   });
 }
 
+// The key whose path, or whose last part, is nearest to what was asked for.
+std::string nearest_key(const std::string& asked) {
+  std::vector<std::string> paths;
+  std::vector<std::string> names;
+  for (const config::Key& key : config::keys()) {
+    paths.push_back(key.path);
+    names.push_back(key.path.substr(key.path.rfind('.') + 1));
+  }
+  const bool is_path = asked.find('.') != std::string::npos;
+  return config::nearest_name(asked, is_path ? paths : names);
+}
+
 void add_config(CLI::App& app, Commands& commands) {
   CLI::App* command = app.add_subcommand("config", "What the configuration's keys mean");
   command->require_subcommand(1);
@@ -205,7 +226,9 @@ void add_config(CLI::App& app, Commands& commands) {
       if (!text->ends_with('\n')) commands.out << '\n';
       return;
     }
-    commands.err << "carpool config explain: there is no key " << *key << "\n";
+    const std::string meant = nearest_key(*key);
+    commands.err << "carpool config explain: there is no key `" << *key << "`"
+                 << (meant.empty() ? "" : "; did you mean `" + meant + "`?") << "\n";
     commands.exit_code = kExitFailed;
   });
 
@@ -215,6 +238,29 @@ void add_config(CLI::App& app, Commands& commands) {
   CLI::App* reference = command->add_subcommand("reference", "Every key, as Markdown");
   reference->footer("Example: carpool config reference > configuration.md");
   reference->callback([&commands] { commands.out << config::reference_markdown(); });
+}
+
+// What is wrong where a command should stand: the whole help for one that is missing, the nearest
+// name for one that there is not. Empty: the mistake is elsewhere.
+std::string wrong_command(const CLI::App& app, int argc, const char* const* argv) {
+  const CLI::App* at = &app;
+  for (int i = 1;; i++) {
+    const std::vector<const CLI::App*> nested = at->get_subcommands({});
+    if (nested.empty()) return "";
+    if (i >= argc) return at->help();
+    const std::string word = argv[i];
+    if (word.starts_with('-')) return "";
+    std::vector<std::string> names;
+    for (const CLI::App* command : nested) names.push_back(command->get_name());
+    const auto found = std::find(names.begin(), names.end(), word);
+    if (found == names.end()) {
+      const std::string meant = config::nearest_name(word, names);
+      return fmt::format(
+          "carpool: there is no command `{}`{}\nRun carpool --help for all of them.\n", word,
+          meant.empty() ? "" : "; did you mean `" + meant + "`?");
+    }
+    at = nested[static_cast<std::size_t>(found - names.begin())];
+  }
 }
 
 }  // namespace
@@ -244,7 +290,13 @@ int run_command_line(CLI::App& app, Commands& commands, int argc, const char* co
     app.parse(argc, argv);
     return commands.exit_code;
   } catch (const CLI::ParseError& error) {
-    return app.exit(error, commands.out, commands.err) == 0 ? 0 : kExitUsage;
+    if (error.get_exit_code() == 0) return app.exit(error, commands.out, commands.err);  // --help
+    if (const std::string why = wrong_command(app, argc, argv); !why.empty()) {
+      commands.err << why;
+    } else {
+      app.exit(error, commands.out, commands.err);
+    }
+    return kExitUsage;
   }
 }
 

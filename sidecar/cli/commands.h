@@ -8,6 +8,7 @@
 #pragma once
 
 #include <CLI/App.hpp>
+#include <cstddef>
 #include <iosfwd>
 #include <string>
 
@@ -19,8 +20,9 @@ struct Commands {
   std::istream& in;
   std::ostream& out;
   std::ostream& err;
-  bool terminal = false;  // `out` is a terminal that --watch may clear
-  int exit_code = 0;      // of the command that ran
+  bool terminal = false;    // `out` is a terminal that --watch may clear
+  std::size_t columns = 0;  // and so wide; 0: not known
+  int exit_code = 0;        // of the command that ran
 };
 
 // `commands` must outlive `app.parse`, which runs the command that was named.

@@ -22,13 +22,13 @@ std::string path_of(const StatusOptions& options) {
 std::string text_of(const json& status, const Reply& reply, const StatusOptions& options) {
   switch (options.form) {
     case StatusForm::Table:
-      return status_text(status, options.detailed);
+      return status_text(status, options.detailed, options.columns);
     case StatusForm::Json:
       return reply.body;
     case StatusForm::Check:
       return check_text(status);
     case StatusForm::Top:
-      return top_text(status, options.all, options.rows_max);
+      return top_text(status, options.all, options.rows_max, options.columns);
   }
   return "";
 }

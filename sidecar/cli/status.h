@@ -26,7 +26,8 @@ struct StatusOptions {
   std::size_t rows_max = 30;  // Top
   double watch_seconds = 0;   // 0: once
   bool clear_screen = false;
-  int rounds_max = 0;  // of watching; 0: until interrupted
+  std::size_t columns = 0;  // of the terminal; 0: there is none
+  int rounds_max = 0;       // of watching; 0: until interrupted
 };
 
 int run_status(const StatusOptions& options, std::ostream& out, std::ostream& err);

@@ -14,23 +14,21 @@ namespace {
 
 using nlohmann::json;
 
+constexpr std::size_t kSentenceColumns = 100;  // a longer line is hard to read
+
 std::string whole(double value) {
   return fmt::format("{:.0f}", value);
 }
 
 // A table's last column; the whole is in the JSON.
 std::string shown_query(const json& client) {
-  constexpr std::size_t kQuery_max = 80;
-  std::string query = text(client, "query");
-  if (query.size() <= kQuery_max) return query;
-  std::size_t end = kQuery_max;
-  while (end > 0 && (static_cast<unsigned char>(query[end]) & 0xC0) == 0x80) end--;
-  return query.substr(0, end) + "...";
+  constexpr std::size_t kQueryColumns = 80;
+  return cut(text(client, "query"), kQueryColumns);
 }
 
-std::string pools_text(const json& status) {
+std::string pools_text(const json& status, std::size_t columns) {
   Table table({"<DATABASE", "<USER", "<MODE", "SERVERS", "IN USE", "%", "CLIENTS", "WAITING",
-               "OLDEST", "TX/S", "QUERY P50", "P99", "WAIT P99", "ERRORS", "<LEVEL"});
+               "OLDEST", "TX/S", "QUERY P50", "QUERY P99", "WAIT P99", "ERRORS", "<LEVEL"});
   for (const json& pool : list(status, "pools")) {
     // The last minute where the sidecar knows it, else its whole life.
     const json& minute = part(pool, "lastMinute");
@@ -50,10 +48,11 @@ std::string pools_text(const json& status) {
                time_text(number(wait, "p99")), count_text(number(part(pool, "counters"), "errors")),
                level});
   }
+  table.fit(columns, {"MODE", "QUERY P50", "ERRORS", "CLIENTS", "OLDEST", "TX/S", "USER"});
   return table.text();
 }
 
-std::string details_text(const json& status) {
+std::string details_text(const json& status, std::size_t columns) {
   std::string out;
   if (!list(status, "clientList").empty()) {
     Table clients({"CLIENT", "<DATABASE", "<USER", "<APPLICATION", "<ADDRESS", "<STATE", "FOR",
@@ -64,6 +63,7 @@ std::string details_text(const json& status) {
                    time_text(number(client, "inStateSeconds")), text(client, "pinnedBy"),
                    shown_query(client)});
     }
+    clients.fit(columns, {"ADDRESS", "USER", "PINNED BY", "CLIENT"});
     out += "\n" + clients.text();
   }
   if (!list(status, "serverList").empty()) {
@@ -76,6 +76,7 @@ std::string details_text(const json& status) {
                    text(server, "state"), time_text(number(server, "inStateSeconds")),
                    time_text(number(server, "ageSeconds")), client > 0 ? whole(client) : "-"});
     }
+    servers.fit(columns, {"AGE", "USER"});
     out += "\n" + servers.text();
   }
   return out;
@@ -92,18 +93,20 @@ std::string summary_text(const json& status) {
 
 }  // namespace
 
-std::string status_text(const json& status, bool detailed) {
+std::string status_text(const json& status, bool detailed, std::size_t columns) {
   std::string out;
   if (list(status, "pools").empty()) {
     out = "no pool yet: one is made when its first client connects\n";
   } else {
-    out = pools_text(status);
+    out = pools_text(status, columns);
   }
+  const std::size_t sentence_columns =
+      columns == 0 ? kSentenceColumns : std::min(columns, kSentenceColumns);
   for (const json& pool : list(status, "pools")) {
     const std::string why = text(part(pool, "why"), "sentence");
-    if (!why.empty()) out += "\n" + printable(why) + "\n";
+    if (!why.empty()) out += "\n" + wrapped(printable(why), sentence_columns);
   }
-  if (detailed) out += details_text(status);
+  if (detailed) out += details_text(status, columns);
   return out + "\n" + summary_text(status);
 }
 
@@ -148,7 +151,7 @@ std::string check_text(const json& status) {
   return printable(line + (data.empty() ? "" : " |" + data)) + "\n";
 }
 
-std::string top_text(const json& status, bool all, std::size_t rows_max) {
+std::string top_text(const json& status, bool all, std::size_t rows_max, std::size_t columns) {
   std::map<double, double> backend_of;  // by client
   for (const json& server : list(status, "serverList")) {
     if (number(server, "clientId") > 0) {
@@ -170,8 +173,9 @@ std::string top_text(const json& status, bool all, std::size_t rows_max) {
     table.add({time_text(number(client, "inStateSeconds")), text(client, "state"),
                backend == backend_of.end() ? "-" : whole(backend->second), text(client, "database"),
                text(client, "user"), whole(number(client, "id")), text(client, "applicationName"),
-               text(client, "address"), text(client, "pinnedBy"), text(client, "query")});
+               text(client, "address"), text(client, "pinnedBy"), shown_query(client)});
   }
+  table.fit(columns, {"ADDRESS", "CLIENT", "USER", "PINNED BY", "BACKEND"});
   std::string out = summary_text(status) + "\n" + table.text();
   if (clients.empty()) out += "nobody has a server or waits for one\n";
   if (clients.size() > rows_max) {

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <numeric>
 #include <utility>
 
 #include "base/check.h"
@@ -14,6 +15,35 @@ std::string printable(std::string text) {
     if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = '?';
   }
   return text;
+}
+
+std::string wrapped(const std::string& text, std::size_t columns) {
+  std::string out;
+  std::size_t column = 0;
+  for (std::size_t at = 0; at < text.size();) {
+    const std::size_t end = std::min(text.find(' ', at), text.size());
+    const std::string word = text.substr(at, end - at);
+    if (column > 0) {
+      const bool fits = column + 1 + width_of(word) <= columns;
+      out += fits ? ' ' : '\n';
+      column = fits ? column + 1 : 0;
+    }
+    out += word;
+    column += width_of(word);
+    at = end + 1;
+  }
+  return out + "\n";
+}
+
+std::string cut(const std::string& text, std::size_t columns) {
+  if (width_of(text) <= columns) return text;
+  std::size_t end = 0;
+  for (std::size_t taken = 0; taken + 3 < columns && end < text.size(); taken++) {
+    do {
+      end++;
+    } while (end < text.size() && (static_cast<unsigned char>(text[end]) & 0xC0) == 0x80);
+  }
+  return text.substr(0, end) + "...";
 }
 
 Table::Table(std::vector<std::string> headings) {
@@ -30,11 +60,30 @@ void Table::add(std::vector<std::string> cells) {
   rows_.push_back(std::move(cells));
 }
 
-std::string Table::text() const {
+std::vector<std::size_t> Table::widths() const {
   std::vector<std::size_t> widths(left_.size(), 0);
   for (const auto& row : rows_) {
     for (std::size_t i = 0; i < row.size(); i++) widths[i] = std::max(widths[i], width_of(row[i]));
   }
+  return widths;
+}
+
+void Table::fit(std::size_t columns, std::initializer_list<const char*> dispensable) {
+  columns_max_ = columns;
+  if (columns == 0) return;
+  for (const char* heading : dispensable) {
+    const std::vector<std::size_t> now = widths();
+    if (std::accumulate(now.begin(), now.end(), 2 * (now.size() - 1)) <= columns) return;
+    const auto found = std::find(rows_[0].begin(), rows_[0].end(), heading);
+    CHECK(found != rows_[0].end());
+    const auto column = found - rows_[0].begin();
+    left_.erase(left_.begin() + column);
+    for (auto& row : rows_) row.erase(row.begin() + column);
+  }
+}
+
+std::string Table::text() const {
+  const std::vector<std::size_t> widths = this->widths();
   std::string out;
   for (const auto& row : rows_) {
     std::string line;
@@ -44,7 +93,7 @@ std::string Table::text() const {
       line += left_[i] ? row[i] + gap : gap + row[i];
     }
     line.erase(line.find_last_not_of(' ') + 1);
-    out += line + "\n";
+    out += (columns_max_ > 0 ? cut(line, columns_max_) : line) + "\n";
   }
   return out;
 }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <initializer_list>
 #include <string>
 #include <vector>
 
@@ -17,16 +18,28 @@ class Table {
   // As many cells as headings.
   void add(std::vector<std::string> cells);
 
+  // Makes it at most so wide: leaves out the columns of these headings, in this order, as far as is
+  // needed, and at last cuts the lines. 0 columns: as wide as it likes.
+  void fit(std::size_t columns, std::initializer_list<const char*> dispensable);
+
   // Lines, each ended by a line feed.
   std::string text() const;
 
  private:
+  std::vector<std::size_t> widths() const;
+  std::size_t columns_max_ = 0;
   std::vector<bool> left_;
   std::vector<std::vector<std::string>> rows_;  // the first holds the headings
 };
 
 // With '?' for control characters.
 std::string printable(std::string text);
+
+// Lines of at most so many columns, broken between words; a longer word has a line of its own.
+std::string wrapped(const std::string& text, std::size_t columns);
+
+// At most so many columns, with "..." where something was left out.
+std::string cut(const std::string& text, std::size_t columns);
 
 // How many columns UTF-8 text takes, one a character.
 std::size_t width_of(const std::string& text);

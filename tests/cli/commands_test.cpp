@@ -69,6 +69,17 @@ TEST(Commands, WrongUsageIs2AndHelpIs0) {
   EXPECT_EQ(run({"status", "--help"}).code, 0);
 }
 
+TEST(Commands, NoCommandShowsThemAllAndAWrongOneTheNearest) {
+  EXPECT_THAT(run({}).err, HasSubstr("Subcommands:"));
+  EXPECT_THAT(run({"config"}).err, HasSubstr("explain"));
+  EXPECT_THAT(run({"statsu"}).err, HasSubstr("no command `statsu`; did you mean `status`?"));
+  EXPECT_THAT(run({"config", "explian"}).err, HasSubstr("did you mean `explain`?"));
+  EXPECT_THAT(run({"status", "--nosuch"}).err, HasSubstr("--nosuch"));
+  EXPECT_THAT(run({"config", "explain", "pool.sise"}).err, HasSubstr("did you mean `pool.size`?"));
+  EXPECT_THAT(run({"config", "explain", "acquiretimeuot"}).err,
+              HasSubstr("did you mean `acquireTimeout`?"));
+}
+
 TEST(Commands, VersionPrintsTheVersion) {
   EXPECT_EQ(run({"version"}).out, "carpool 1.2.3\n");
 }
@@ -169,6 +180,27 @@ TEST(Table, ANameCannotWriteOnTheTerminal) {
   Table table({"<NAME"});
   table.add({"\033[2Jx\n"});
   EXPECT_EQ(table.text(), "NAME\n?[2Jx?\n");
+}
+
+TEST(Table, KeepsToATerminalsWidth) {
+  Table table({"<NAME", "NUMBER", "<WHAT"});
+  table.add({"app", "10", "something long"});
+  table.fit(0, {"NUMBER"});
+  EXPECT_EQ(table.text(), "NAME  NUMBER  WHAT\napp       10  something long\n");
+  table.fit(40, {"NUMBER"});
+  EXPECT_EQ(table.text(), "NAME  NUMBER  WHAT\napp       10  something long\n");
+  table.fit(20, {"NUMBER"});
+  EXPECT_EQ(table.text(), "NAME  WHAT\napp   something long\n");
+  table.fit(12, {});
+  EXPECT_EQ(table.text(), "NAME  WHAT\napp   som...\n");
+  EXPECT_EQ(cut("\u00e4\u00f6\u00fc\u00e4\u00f6", 4), "\u00e4...");
+}
+
+TEST(Table, SentencesAreWrappedBetweenWords) {
+  EXPECT_EQ(wrapped("one two three", 100), "one two three\n");
+  EXPECT_EQ(wrapped("one two three", 7), "one two\nthree\n");
+  EXPECT_EQ(wrapped("\u00e4\u00f6\u00fc two extraordinary", 7),
+            "\u00e4\u00f6\u00fc two\nextraordinary\n");
 }
 
 TEST(Table, TimesAndCountsAreShort) {
