@@ -145,8 +145,9 @@ bool Pool::overdue(const Slot& slot, Micros now) {
 }
 
 bool Pool::replaces_first() const {
-  const std::uint32_t ready = open() - count(SlotState::Connecting);
-  return (failures_ > 0 || ready <= 1) && held() < settings_.size;
+  // A replacement that is being opened has that room already.
+  const std::uint32_t connecting = count(SlotState::Connecting);
+  return (failures_ > 0 || open() - connecting <= 1) && held() - connecting < settings_.size;
 }
 
 bool Pool::any_overdue(Micros now) const {

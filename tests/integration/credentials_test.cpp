@@ -161,14 +161,14 @@ TEST(TheUsersFile, ThatComesAfterTheConfigurationThatNamesItLetsThatIn) {
 
 TEST(TheUsersFile, OfManyPasswordsIsReadWhileClientsAreServedAndAChangeMeanwhileIsNotLost) {
   std::string many;
-  for (int i = 0; i < 300; i++) many += line("user" + std::to_string(i), "secret");
+  for (int i = 0; i < 100; i++) many += line("user" + std::to_string(i), "secret");
   Carpool carpool({.auth = kScram, .server = at(postgres()) + ", user: app"},
                   {.files = {{"users", line("first", "one")}}});
   Connection client(carpool.conninfo("first") + password("one"));
   carpool.mount().swap(with(carpool, "users", many));
   carpool.mount().swap(with(carpool, "users", many + line("last", "two")));
   EVENTUALLY(client.query("select 1").ok() && signs_in(carpool, "last", "two"));
-  EXPECT_TRUE(signs_in(carpool, "user299", "secret"));
+  EXPECT_TRUE(signs_in(carpool, "user99", "secret"));
   EXPECT_FALSE(signs_in(carpool, "first", "one"));
 }
 
