@@ -2,6 +2,7 @@
 // be replayed as one statement.
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string_view>
 
 #include "base/check.h"
@@ -35,6 +36,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   }
 
   const Scan found = scan(sql, {.standard_conforming_strings = conforming});
+  const Scan either = scan(sql, {.standard_conforming_strings = std::nullopt});
+  CHECK(either == found || either.too_complex);
   CHECK(found.effects.size() <= kScanEffectsMax);
   CHECK(found.statements <= sql.size());
   for (const SessionEffect& effect : found.effects) {

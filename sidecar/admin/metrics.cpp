@@ -168,6 +168,12 @@ void add_pools(Families& out, const Pools& pools) {
     out.add(labels_of(pool, "result", "reused"),
             static_cast<double>(pool.counters.prepares_reused));
   }
+  per_pool(out, pools, MetricType::Gauge, "carpool_prepared_statements",
+           "Distinct prepared statements that clients or servers have.",
+           [](const PoolSnapshot& p) { return static_cast<double>(p.prepared_statements); });
+  per_pool(out, pools, MetricType::Gauge, "carpool_prepared_statement_bytes",
+           "Memory of these and of the clients' names for them; 64 MiB at most.",
+           [](const PoolSnapshot& p) { return static_cast<double>(p.prepared_statement_bytes); });
 }
 
 void add_proxy(Families& out, const pool::Snapshot& snapshot) {

@@ -3,6 +3,25 @@
 #include "base/check.h"
 
 namespace carpool::pg {
+namespace {
+
+// What the containers and the heap add to an entry: a node, its bucket, two heads of the heap's.
+constexpr std::size_t kNodeBytes = 64;
+
+// A string of its own memory, beyond what it holds in itself.
+std::size_t heap_bytes(std::size_t size) {
+  constexpr std::size_t kInside = 15;
+  return size <= kInside ? 0 : size + 16;
+}
+
+}  // namespace
+
+std::size_t Statement::cost() const {
+  const std::size_t scanned =
+      scan == nullptr ? 0 : sizeof(Scan) + scan->effects.size() * sizeof(SessionEffect);
+  return sizeof(Statement) + kNodeBytes + heap_bytes(body.size()) + heap_bytes(reading.size()) +
+         scanned;
+}
 
 void StatementRef::drop() {
   if (statement_ != nullptr && --statement_->references == 0) {
@@ -14,7 +33,8 @@ StatementTable::~StatementTable() {
   CHECK(statements_.empty());
 }
 
-StatementRef StatementTable::intern(ByteSpan body, std::string_view reading) {
+StatementRef StatementTable::intern(ByteSpan body, std::string_view reading,
+                                    const ScanOptions& scanned, bool unnamed) {
   const std::string_view text = as_text(body);
   std::size_t hash = std::hash<std::string_view>{}(text);
   if (!reading.empty()) hash = hash * 31 + std::hash<std::string_view>{}(reading);
@@ -22,25 +42,27 @@ StatementRef StatementTable::intern(ByteSpan body, std::string_view reading) {
   if (const auto found = statements_.find(key); found != statements_.end()) {
     return StatementRef(*found);
   }
-  if (bytes_ + text.size() + reading.size() > bytes_max_) return {};
+  if (bytes_ + text.size() + reading.size() > (unnamed ? unnamed_bytes_max() : bytes_max_))
+    return {};
   auto* statement = new Statement;
   statement->id = ++ids_;
   statement->body = text;
   statement->reading = reading;
-  statement->server_name = "carpool_" + std::to_string(statement->id);
+  statement->server_name =
+      std::string(Statement::kServerNamePrefix) + std::to_string(statement->id);
   statement->hash = key.hash;
   statement->table = this;
-  Scan scan = pg::scan(statement->text());
+  Scan scan = pg::scan(statement->text(), scanned);
   if (!scan.effects.empty() || scan.too_complex) {
     statement->scan = std::make_shared<const Scan>(std::move(scan));
   }
   statements_.insert(statement);
-  bytes_ += text.size() + reading.size();
+  bytes_ += statement->cost();
   return StatementRef(statement);
 }
 
 void StatementTable::forget(Statement* statement) {
-  bytes_ -= statement->body.size() + statement->reading.size();
+  bytes_ -= statement->cost();
   statements_.erase(statement);
   delete statement;
 }
@@ -51,15 +73,30 @@ const StatementRef* ClientStatements::find(std::string_view name) const {
   return found == names_->end() ? nullptr : &found->second;
 }
 
+std::size_t ClientStatements::cost(std::string_view name) {
+  return sizeof(Names::value_type) + kNodeBytes + heap_bytes(name.size());
+}
+
 void ClientStatements::set(std::string_view name, StatementRef statement) {
   if (names_ == nullptr) names_ = std::make_unique<Names>();
-  (*names_)[std::string(name)] = std::move(statement);
+  StatementRef& named = (*names_)[std::string(name)];
+  if (!named) statement->table->bytes_ += cost(name);
+  named = std::move(statement);
 }
 
 void ClientStatements::erase(std::string_view name) {
   if (names_ == nullptr) return;
-  if (const auto found = names_->find(name); found != names_->end()) names_->erase(found);
+  if (const auto found = names_->find(name); found != names_->end()) {
+    found->second->table->bytes_ -= cost(name);
+    names_->erase(found);
+  }
   if (names_->empty()) names_.reset();
+}
+
+void ClientStatements::clear() {
+  if (names_ == nullptr) return;
+  for (const auto& [name, statement] : *names_) statement->table->bytes_ -= cost(name);
+  names_.reset();
 }
 
 bool ServerStatements::use(const Statement& statement) {

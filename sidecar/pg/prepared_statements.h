@@ -25,9 +25,12 @@
 
 namespace carpool::pg {
 
+class ClientStatements;
 class StatementTable;
 
 struct Statement {
+  static constexpr std::string_view kServerNamePrefix = "carpool_";
+
   std::uint32_t id = 0;
   // Counts up when its plan turned out to be stale: a server that has an older version prepares
   // it anew.
@@ -41,8 +44,10 @@ struct Statement {
   std::string_view text() const { return std::string_view(body).substr(0, body.find('\0')); }
 
  private:
+  friend class ClientStatements;
   friend class StatementTable;
   friend class StatementRef;
+  std::size_t cost() const;
   std::uint32_t references = 0;
   std::size_t hash = 0;
   StatementTable* table = nullptr;
@@ -79,7 +84,8 @@ class StatementRef {
 // The entries of one pool.
 class StatementTable {
  public:
-  // All texts together; past it no new one is taken.
+  // The memory of all entries and of the clients' names for them, at most. Past it no new name is
+  // taken; the unnamed statement, of which a client has but one, has a quarter more.
   static constexpr std::size_t kBytesMax = 64u << 20;
 
   explicit StatementTable(std::size_t bytes_max = kBytesMax) : bytes_max_(bytes_max) {}
@@ -88,14 +94,18 @@ class StatementTable {
   StatementTable& operator=(const StatementTable&) = delete;
 
   // The entry for the body of a Parse behind its name, read under these settings
-  // (SessionState::reading()). None when bytes_max() is reached.
-  StatementRef intern(ByteSpan body, std::string_view reading = {});
+  // (SessionState::reading()), of which `scanned` is the part that scan() asks for: it must follow
+  // from them. None when a new one would lead past the bound.
+  StatementRef intern(ByteSpan body, std::string_view reading = {}, const ScanOptions& scanned = {},
+                      bool unnamed = false);
 
   std::size_t size() const { return statements_.size(); }
   std::size_t bytes() const { return bytes_; }
   std::size_t bytes_max() const { return bytes_max_; }
+  std::size_t unnamed_bytes_max() const { return bytes_max_ + bytes_max_ / 4; }
 
  private:
+  friend class ClientStatements;
   friend class StatementRef;
   struct Key {
     std::size_t hash;
@@ -123,13 +133,21 @@ class StatementTable {
   std::uint32_t ids_ = 0;
 };
 
-// The names that one client has given. Costs a pointer while there are none.
+// The names that one client has given. Costs a pointer while there are none; what they cost then
+// counts in the table of their statements.
 class ClientStatements {
  public:
+  ClientStatements() = default;
+  ~ClientStatements() { clear(); }
+  ClientStatements(const ClientStatements&) = delete;
+  ClientStatements& operator=(const ClientStatements&) = delete;
+
+  // What a name adds to StatementTable::bytes().
+  static std::size_t cost(std::string_view name);
   const StatementRef* find(std::string_view name) const;
   void set(std::string_view name, StatementRef statement);
   void erase(std::string_view name);
-  void clear() { names_.reset(); }
+  void clear();
   std::size_t size() const { return names_ == nullptr ? 0 : names_->size(); }
 
  private:

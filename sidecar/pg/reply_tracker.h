@@ -80,6 +80,9 @@ class ReplyTracker {
   // Whether the replies at hand are Carpool's own.
   bool front_is_ours() const { return !idle() && entries_[head_].ours; }
 
+  // What the request whose replies are at hand was sent with.
+  std::uint32_t front_tag() const { return idle() ? 0 : entries_[head_].tag; }
+
   // Whether nothing but the end of a batch is owed: then swallow_sync() makes it Carpool's own.
   bool owes_only_sync() const {
     return outstanding() == 1 && entries_[head_].request == Request::Sync;

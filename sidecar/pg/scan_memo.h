@@ -8,6 +8,7 @@
 
 #include <array>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -30,7 +31,7 @@ class ScanMemo {
     std::string text;
     std::shared_ptr<const Scan> scan;
     bool taken = false;
-    bool standard_conforming_strings = true;
+    std::optional<bool> standard_conforming_strings;
   };
   std::array<Place, kPlaces> places_;
 };

@@ -62,6 +62,22 @@ bool is_list_parameter(std::string_view name) {
 
 }  // namespace
 
+bool came_true(const SessionEffect& effect, ByteSpan row) {
+  if (effect.column == 0) return true;
+  if (row.empty()) return false;
+  Reader reader(row);
+  const std::uint16_t columns = reader.u16();
+  ByteSpan value;
+  for (std::uint16_t i = 0; i < effect.column && effect.column <= columns; ++i) {
+    const auto size = static_cast<std::int32_t>(reader.u32());
+    value = size > 0 ? reader.bytes(static_cast<std::size_t>(size)) : ByteSpan();
+  }
+  // A boolean, as text or binary. pg_advisory_lock() answers nothing, and has the lock.
+  const int answer = reader.ok() && value.size() == 1 ? value[0] : -1;
+  return effect.kind == Kind::AdvisoryUnlock ? answer == 't' || answer == 1
+                                             : answer != 'f' && answer != 0;
+}
+
 std::string_view to_string(Kind kind) {
   for (const auto& [known, word] : kWords) {
     if (known == kind) return word;

@@ -6,6 +6,8 @@
 #include <string>
 #include <string_view>
 
+#include "base/bytes.h"
+
 namespace carpool::pg {
 
 struct SessionEffect {
@@ -17,8 +19,8 @@ struct SessionEffect {
     Reset,
     ResetAll,
     // What lives on a server and cannot be replayed. `name` is the channel, statement, relation,
-    // cursor, or, for a lock, its key as "shared 1,2"; a lock whose key or count the text does not
-    // tell has an empty name.
+    // cursor, or, for a lock, its key as "shared 1,2" where the text tells it. For locks see
+    // `column`, too.
     Listen,
     Unlisten,
     UnlistenAll,
@@ -59,11 +61,19 @@ struct SessionEffect {
   std::uint32_t name_parameter = 0;
   std::uint32_t value_parameter = 0;
   std::uint32_t local_parameter = 0;
+  // AdvisoryLock and AdvisoryUnlock: which column of the statement's only row, from 1, says whether
+  // it came true (came_true()); 0: how often the function is called is not in the text.
+  std::uint16_t column = 0;
   bool is_local = false;
   bool and_chain = false;  // Commit, Rollback
 
   bool operator==(const SessionEffect&) const = default;
 };
+
+// Whether an effect of a completed statement came true, by the body of its DataRow: not a lock that
+// was tried and not won, or given back and not held. Empty: there was none, so that nothing was
+// called (a portal that is read on). One that cannot be read: what holds on to the server.
+bool came_true(const SessionEffect& effect, ByteSpan row);
 
 // The word for logs, metrics and the corpus of the tests, such as "set_local".
 std::string_view to_string(SessionEffect::Kind kind);

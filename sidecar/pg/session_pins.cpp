@@ -61,8 +61,7 @@ std::string_view SessionPins::what() const {
 void SessionPins::add(PinCause cause, const std::string& name) {
   if (!pins_) pins_ = std::make_unique<Pins>();
   for (Pin& pin : pins_->all) {
-    if (pin.cause != cause || pin.name != name) continue;
-    if (cause == PinCause::AdvisoryLock) ++pin.count;
+    if (pin.cause != cause || pin.name != name || pin.count > 0) continue;
     // Made anew, and so it stays if the transaction commits.
     pin.ending = false;
     return;
@@ -89,13 +88,28 @@ void SessionPins::end(PinCause cause, const std::string* name) {
   drop_if_empty();
 }
 
-void SessionPins::end_lock(const std::string& key) {
-  if (!pins_ || key.empty()) return;
+SessionPins::Pin* SessionPins::counted_locks() {
+  if (!pins_) return nullptr;
   for (Pin& pin : pins_->all) {
-    if (pin.cause != PinCause::AdvisoryLock || pin.name != key) continue;
-    if (--pin.count == 0) end(PinCause::AdvisoryLock, &key);
+    if (pin.cause == PinCause::AdvisoryLock && pin.count > 0) return &pin;
+  }
+  return nullptr;
+}
+
+void SessionPins::take_lock() {
+  if (Pin* pin = counted_locks()) {
+    ++pin->count;
     return;
   }
+  if (!pins_) pins_ = std::make_unique<Pins>();
+  pins_->all.push_back({.cause = PinCause::AdvisoryLock, .name = {}, .count = 1});
+}
+
+void SessionPins::give_back_lock() {
+  Pin* pin = counted_locks();
+  if (pin == nullptr || --pin->count > 0) return;
+  pins_->all.erase(pins_->all.begin() + (pin - pins_->all.data()));
+  drop_if_empty();
 }
 
 void SessionPins::drop_if_empty() {
@@ -161,10 +175,10 @@ void SessionPins::apply(const SessionEffect& effect, const ReportedValues& repor
       end(PinCause::HoldCursor, nullptr);
       break;
     case Kind::AdvisoryLock:
-      add(PinCause::AdvisoryLock, effect.name);
+      effect.column > 0 ? take_lock() : add(PinCause::AdvisoryLock, {});
       break;
     case Kind::AdvisoryUnlock:
-      end_lock(effect.name);
+      if (effect.column > 0) give_back_lock();
       break;
     case Kind::AdvisoryUnlockAll:
       end(PinCause::AdvisoryLock, nullptr);
@@ -219,11 +233,11 @@ void SessionPins::apply_failed(std::span<const SessionEffect> effects) {
   for (const SessionEffect& effect : effects) {
     if (effect.kind != Kind::AdvisoryLock) continue;
     ++locks;
-    known = known && !effect.name.empty();
+    known = known && effect.column > 0;
   }
   if (locks <= 1 && known) return;  // the one call is what failed
   for (const SessionEffect& effect : effects) {
-    if (effect.kind == Kind::AdvisoryLock) add(PinCause::AdvisoryLock, effect.name);
+    if (effect.kind == Kind::AdvisoryLock) add(PinCause::AdvisoryLock, {});
   }
 }
 

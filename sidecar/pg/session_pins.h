@@ -3,8 +3,10 @@
 // it never asks the server.
 //
 // Invariant: it errs to one side. While the server holds something of the client's, any() is true;
-// it may stay true after the last of it is gone (a lock that was tried and not won, a table that
+// it may stay true after the last of it is gone (a lock in a WHERE that was not won, a table that
 // CASCADE took along) until DISCARD ALL. LOAD is for the life of the server and nothing ends it.
+//
+// Locks are counted and not told apart by key: as many were given back as were taken, or not.
 #pragma once
 
 #include <cstddef>
@@ -38,8 +40,8 @@ inline constexpr std::size_t kPinsMax = 1024;
 
 class SessionPins {
  public:
-  // At the CommandComplete of a statement, with each of its effects. A setting that the server
-  // reports (`reported`) need not be known, since its ParameterStatus tells.
+  // At the CommandComplete of a statement, with each of its effects that came_true(). A setting
+  // that the server reports (`reported`) need not be known, since its ParameterStatus tells.
   void apply(const SessionEffect& effect, const ReportedValues& reported);
   // At the ErrorResponse of a statement, with all of its effects: it may have taken some of its
   // locks, and no rollback gives them back. Before on_error().
@@ -57,8 +59,8 @@ class SessionPins {
  private:
   struct Pin {
     PinCause cause;
-    std::string name;  // empty: not known, and only the ALL of its kind ends it
-    std::uint32_t count = 1;
+    std::string name;          // empty: not known, and only the ALL of its kind ends it
+    std::uint32_t count = 0;   // of locks, where each is known by its answer; else 0
     bool uncommitted = false;  // gone if the transaction fails
     bool ending = false;       // gone if the transaction commits
   };
@@ -69,7 +71,9 @@ class SessionPins {
 
   void add(PinCause cause, const std::string& name);
   void end(PinCause cause, const std::string* name);  // null: all of that cause
-  void end_lock(const std::string& key);
+  Pin* counted_locks();
+  void take_lock();
+  void give_back_lock();
   void end_transaction(bool commit);
   void drop_if_empty();
 

@@ -140,8 +140,7 @@ bool add_options(std::string_view text, StartupSettings& out) {
 
 }  // namespace
 
-SessionState::SessionState(std::vector<Parameter> parameters) : parameters_(std::move(parameters)) {
-  // What names mean, and what the constants in a text are read as.
+bool decides_reading(std::string_view name) {
   constexpr std::string_view kReading[] = {"array_nulls",
                                            "backslash_quote",
                                            "client_encoding",
@@ -156,8 +155,12 @@ SessionState::SessionState(std::vector<Parameter> parameters) : parameters_(std:
                                            "timezone",
                                            "transform_null_equals",
                                            "xmloption"};
+  return std::binary_search(std::begin(kReading), std::end(kReading), name);
+}
+
+SessionState::SessionState(std::vector<Parameter> parameters) : parameters_(std::move(parameters)) {
   for (const Parameter& parameter : parameters_) {
-    if (!std::binary_search(std::begin(kReading), std::end(kReading), parameter.name)) continue;
+    if (!decides_reading(parameter.name)) continue;
     reading_ += parameter.sql;
     reading_ += ';';
   }

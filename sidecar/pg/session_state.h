@@ -43,13 +43,16 @@ struct Parameter {
 inline constexpr std::size_t kSessionParametersMax = 256;
 inline constexpr std::size_t kSessionBytesMax = 64 * 1024;
 
+// Whether this parameter decides what the text of a statement means when it is parsed: what names
+// mean, and what constants are read as. `name` is in lower case.
+bool decides_reading(std::string_view name);
+
 // Sorted by name, no name twice, never empty. Made by a StateTable only.
 class SessionState {
  public:
   const std::vector<Parameter>& parameters() const { return parameters_; }
   const std::string* find(std::string_view name) const;  // its statement, or null
-  // Those of the parameters that decide what a statement's text means when it is parsed, as one
-  // text; empty where there are none.
+  // Those of the parameters that decide_reading(), as one text; empty where there are none.
   const std::string& reading() const { return reading_; }
 
  private:

@@ -343,7 +343,16 @@ bool Scanner::select_of_calls_only() {
     if (!token.is(',')) return false;
     token = lexer.next();
   }
-  for (const auto& [function, call] : calls) call_effect(function, call, true);
+  std::uint16_t column = 0;
+  for (const auto& [function, call] : calls) {
+    ++column;
+    const std::size_t before = out_.effects.size();
+    call_effect(function, call, true);
+    if (out_.effects.size() == before) continue;
+    SessionEffect& effect = out_.effects.back();
+    const bool locks = effect.kind == Kind::AdvisoryLock || effect.kind == Kind::AdvisoryUnlock;
+    if (locks) effect.column = column;
+  }
   lexer_ = lexer;
   token_ = token;
   return true;
@@ -393,11 +402,30 @@ bool leaves_nothing(std::string_view sql) {
   return true;
 }
 
-Scan scan(std::string_view sql, const ScanOptions& options) {
+namespace {
+
+Scan scan_as(std::string_view sql, bool standard_conforming_strings) {
   Scan out;
-  Scanner(sql, options.standard_conforming_strings, Place::Top, out).run();
+  Scanner(sql, standard_conforming_strings, Place::Top, out).run();
   out.multi_statement = out.statements > 1;
   return out;
+}
+
+}  // namespace
+
+Scan scan(std::string_view sql, const ScanOptions& options) {
+  if (const auto known = options.standard_conforming_strings) return scan_as(sql, *known);
+  Scan standard = scan_as(sql, true);
+  if (sql.find('\\') == std::string_view::npos) return standard;
+  const Scan escaped = scan_as(sql, false);
+  if (standard == escaped) return standard;
+  // Neither is to be believed, not even where it says that something ends.
+  Scan either;
+  either.statements = standard.statements;
+  either.multi_statement = standard.multi_statement || escaped.multi_statement;
+  either.begins_transaction = standard.begins_transaction || escaped.begins_transaction;
+  either.too_complex = true;
+  return either;
 }
 
 }  // namespace carpool::pg

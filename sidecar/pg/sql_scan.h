@@ -16,6 +16,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string_view>
 #include <vector>
 
@@ -29,12 +30,17 @@ struct Scan {
   std::uint32_t statements = 0;
   bool multi_statement = false;
   bool begins_transaction = false;
-  // A limit was met and effects are missing: treat the text as if it did everything.
+  // A limit was met, or it is not known how the text will be read, and effects are missing: treat
+  // the text as if it did everything.
   bool too_complex = false;
+
+  bool operator==(const Scan&) const = default;
 };
 
 struct ScanOptions {
-  bool standard_conforming_strings = true;
+  // Nullopt: not known, since something that is under way may change it. Only a text that has a
+  // backslash is read in two ways.
+  std::optional<bool> standard_conforming_strings = true;
 };
 
 inline constexpr std::size_t kScanEffectsMax = 256;

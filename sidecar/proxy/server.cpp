@@ -246,6 +246,10 @@ std::size_t Server::process(ByteSpan in) {
     if (frame.kind != pg::Frame::Kind::Body) {
       switch (frame.type) {
         case 'D':  // DataRow
+          if (tracker_.front_tag() != 0) {
+            session_.row(frame.kind == pg::Frame::Kind::Whole ? frame.body() : ByteSpan());
+          }
+          [[fallthrough]];
         case 'd':  // CopyData
         case 'N':  // NoticeResponse
           passing_ = !tracker_.front_is_ours();
@@ -375,6 +379,7 @@ void Server::on_ready() {
     return;
   }
   finish_query(now);
+  client_->session().note_pinned(now);
   if (tracker_.idle() && !in_transaction()) pool_.counters().transactions++;
   if (client_->leaving() && tracker_.idle()) return client_->close(true);
   const config::PoolMode mode = pool_.settings().pool.mode;

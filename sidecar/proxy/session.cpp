@@ -10,7 +10,14 @@
 
 namespace carpool::proxy {
 
+using Kind = pg::SessionEffect::Kind;
 using Taken = ServerSession::Taken;
+
+namespace {
+
+constexpr std::string_view kStrings = "standard_conforming_strings";
+
+}  // namespace
 
 pool::PinCause ClientSession::pin_cause() const {
   if (pins.any()) {
@@ -82,15 +89,17 @@ void ServerSession::drop_pending(std::uint32_t tag) {
 void ServerSession::note_batch(const pg::Frame& frame) {
   const bool whole = frame.kind == pg::Frame::Kind::Whole;
   const bool begins = tracker_.idle() && !tracker_.needs_sync() && tracker_.status() == 'I';
+  const bool describes = frame.type == 'D' && whole && !frame.body().empty();
+  const bool of_portal = describes && frame.body()[0] == 'P';
   if (begins) {
+    // A Describe of a statement follows on a Parse that was answered here: PostgreSQL would have
+    // planned it anew.
     batch_.clear();
-    batch_state_ = frame.type == 'B' ? Batch::Open : Batch::None;
+    batch_state_ = frame.type == 'B' || (describes && !of_portal) ? Batch::Open : Batch::None;
     batch_describes_ = false;
   }
   if (batch_state_ != Batch::Open) return;
-  const bool describes =
-      frame.type == 'D' && whole && !frame.body().empty() && frame.body()[0] == 'P';
-  const bool belongs = begins || describes || frame.type == 'E' || frame.type == 'S';
+  const bool belongs = begins || of_portal || frame.type == 'E' || frame.type == 'S';
   if (!whole || !belongs || batch_.size() + frame.bytes.size() > kBatchBytesMax) {
     batch_state_ = Batch::None;
     return;
@@ -107,7 +116,7 @@ Taken ServerSession::request(const pg::Frame& frame, ClientSession& client,
     out.pass(size);  // the server ignores it
     return Taken::Yes;
   }
-  if (batch_state_ == Batch::Open || frame.type == 'B') note_batch(frame);
+  if (batch_state_ == Batch::Open || frame.type == 'B' || frame.type == 'D') note_batch(frame);
   switch (frame.type) {
     case 'Q':
       return query(frame, client, settings, out, answer);
@@ -118,7 +127,7 @@ Taken ServerSession::request(const pg::Frame& frame, ClientSession& client,
     case 'D':
       return describe(frame, client, settings, out);
     case 'E':
-      return execute(frame, out);
+      return execute(frame, client, out);
     case 'C':
       return close(frame, client, out, answer);
     case 'S':
@@ -187,6 +196,88 @@ void ServerSession::answer_with(Bytes bytes, bool ends_query, Bytes& answer, Pen
   added.ends_query = ends_query;
   tracker_.sent(pg::Request::Local, false, added.tag);
   if (pending != nullptr) *pending = &added;
+}
+
+// ---- how texts are read
+
+void ServerSession::note_reading(const pg::Scan& scan, const ClientSession& client) {
+  const pg::SessionFollower& follower = client.follower;
+  for (const pg::SessionEffect& effect : scan.effects) {
+    switch (effect.kind) {
+      case Kind::SetLocal:
+        // PostgreSQL looks names up anew when these two differ: such a statement can be shared.
+        if (effect.name == "search_path" || effect.name == "role") break;
+        if (!effect.name.empty() && !pg::decides_reading(effect.name)) break;
+        reading_changes_ = reading_ends_ = true;
+        if (reported_.find(effect.name) == nullptr) reading_unseen_ = true;
+        break;
+      case Kind::Set:
+      case Kind::SetUnknown:
+      case Kind::Reset:
+        if (effect.name.empty() || pg::decides_reading(effect.name)) reading_changes_ = true;
+        break;
+      case Kind::Commit:
+      case Kind::PrepareTransaction:
+        if (reading_ends_) reading_changes_ = true;
+        break;
+      case Kind::Rollback:
+      case Kind::RollbackTo:
+        if (reading_ends_ || follower.current() != follower.committed()) reading_changes_ = true;
+        break;
+      case Kind::ResetAll:
+      case Kind::DiscardAll:
+        if (follower.current() != follower.initial()) reading_changes_ = true;
+        break;
+      default:
+        break;
+    }
+  }
+  if (scan.too_complex) reading_changes_ = true;
+}
+
+pg::ScanOptions ServerSession::how_read(std::string_view text, const ClientSession& client) const {
+  pg::ScanOptions options;
+  if (text.find('\\') == std::string_view::npos) return options;
+  if (reading_changes_ || reading_unseen_) {
+    options.standard_conforming_strings.reset();
+    return options;
+  }
+  const pg::StatePtr& state = client.follower.current();
+  const std::string* set = state == nullptr ? nullptr : state->find(kStrings);
+  if (set == nullptr) {
+    const std::string* usual = reported_.find(kStrings);
+    options.standard_conforming_strings = usual == nullptr || *usual != "off";
+  } else if (tracker_.owes_ready()) {
+    // An error in what is under way may take it back.
+    options.standard_conforming_strings.reset();
+  } else if (*set == pg::set_sql(kStrings, "off")) {
+    options.standard_conforming_strings = false;
+  } else if (*set != pg::set_sql(kStrings, "on")) {
+    // As the startup packet spells it; PostgreSQL's own word for it comes with the first reply.
+    options.standard_conforming_strings.reset();
+  }
+  return options;
+}
+
+pg::StatementRef ServerSession::intern(ByteSpan body, const ClientSession& client, bool unnamed) {
+  const pg::StatePtr& state = client.follower.current();
+  std::string_view text = as_text(body);
+  text = text.substr(0, text.find('\0'));
+  const pg::ScanOptions options = how_read(text, client);
+  const auto strings = options.standard_conforming_strings;
+  const bool known = strings && !reading_changes_ && !reading_unseen_;
+  const std::string_view settings = state == nullptr ? std::string_view() : state->reading();
+  if (known && *strings) return tables_.statements.intern(body, settings, options, unnamed);
+  std::string own(settings);
+  // Where it is not known how it will be read, it is no other client's.
+  own += known ? "with escapes" : "under way " + std::to_string(tables_.readings++);
+  return tables_.statements.intern(body, own, options, unnamed);
+}
+
+void ServerSession::pin_too_complex(ClientSession& client) {
+  const bool was_pinned = client.pins.any();
+  client.pins.apply_too_complex();
+  if (!was_pinned) counters_.pins[static_cast<std::size_t>(client.pin_cause())]++;
 }
 
 std::vector<std::string> ServerSession::replay_for(const ClientSession& client) const {

@@ -38,8 +38,9 @@ struct SessionTables {
 
   pg::StateTable states;
   pg::StatementTable statements;
-  pg::ScanMemo scans;      // of simple queries
-  pg::StatementRef taken;  // see ServerSession::let_server_refuse()
+  pg::ScanMemo scans;          // of simple queries
+  pg::StatementRef taken;      // see ServerSession::let_server_refuse()
+  std::uint64_t readings = 0;  // numbers those that are not known
 };
 
 struct ClientSession {
@@ -56,6 +57,14 @@ struct ClientSession {
   // Whether its lease must outlast its transaction.
   bool pinned() const { return pins.any() || pinned_by_setting || follower.lost(); }
   pool::PinCause pin_cause() const;
+  // Once a ReadyForQuery: `pinned_us` follows pinned().
+  void note_pinned(Micros now) {
+    if (!pinned()) {
+      pinned_us = 0;
+    } else if (pinned_us == 0) {
+      pinned_us = now;
+    }
+  }
 };
 
 class ServerSession {
@@ -97,6 +106,9 @@ class ServerSession {
 
   // ---- replies; `client` is null once it has gone
 
+  // A DataRow of the request at the tracker's front, which has a tag: its body, empty where that is
+  // not in one piece.
+  void row(ByteSpan body);
   void completed(const pg::ReplyTracker::Entry& entry, ClientSession* client);
   // Whether the error need not reach the client: a statement that PostgreSQL has lost, or whose
   // result has another shape since a table was changed, was used by a whole batch that has done
@@ -124,9 +136,11 @@ class ServerSession {
   bool tainted() const { return tainted_; }
 
  private:
-  // A Bind's tag is its statement's id with this bit: enough to know what failed, and
-  // nothing to remember for each.
+  // The tag of a Bind, and of a statement's Describe, is the statement's id with this bit: enough
+  // to know what failed, and nothing to remember for each.
   static constexpr std::uint32_t kBindTag = 1u << 31;
+  // A row that is larger is not of functions that lock.
+  static constexpr std::size_t kRowBytesMax = 4 * 1024;
   // A batch that is larger is not healed.
   static constexpr std::size_t kBatchBytesMax = 8 * 1024;
   // A Parse or Bind whose name is the client's own on the server: there is nothing to be found.
@@ -137,6 +151,7 @@ class ServerSession {
     std::uint32_t tag = 0;
     std::shared_ptr<const pg::Scan> scan;
     std::uint32_t statements_done = 0;  // of the scan
+    Bytes row;                          // the last of the statement at hand, where it tells
     pg::StatementRef statement;         // a Parse or a Close of the client's
     std::string name;                   // and its name for it
     bool closes = false;
@@ -165,7 +180,7 @@ class ServerSession {
              Outgoing& out);
   Taken describe(const pg::Frame& frame, ClientSession& client, const config::Pool& settings,
                  Outgoing& out);
-  Taken execute(const pg::Frame& frame, Outgoing& out);
+  Taken execute(const pg::Frame& frame, ClientSession& client, Outgoing& out);
   Taken close(const pg::Frame& frame, ClientSession& client, Outgoing& out, Bytes& answer);
   // Sends a Parse of the client's so that PostgreSQL says why not, be it that the name is taken or
   // what comes before that: under a name that the server has.
@@ -175,6 +190,18 @@ class ServerSession {
   void undo(const pg::ReplyTracker::Entry& entry, ClientSession* client, bool failed);
   Taken refuse(bool simple, std::string_view sqlstate, const std::string& message, Bytes& answer);
 
+  // How the server will read a text that is sent now, as far as it is known.
+  pg::ScanOptions how_read(std::string_view text, const ClientSession& client) const;
+  // The text is about to run, and may change that.
+  void note_reading(const pg::Scan& scan, const ClientSession& client);
+  // The entry for a Parse that is sent now: shared by clients whose texts are read alike. None when
+  // there is no room for it.
+  pg::StatementRef intern(ByteSpan body, const ClientSession& client, bool unnamed);
+  // What the text does is not known.
+  void pin_too_complex(ClientSession& client);
+
+  // The client uses a name that it has not given: what PostgreSQL has under it is not to be ours.
+  void free_name(std::string_view name, Outgoing& out);
   // Puts a Parse in front where the server lacks the statement.
   void ensure(const pg::StatementRef& statement, const config::Pool& settings, Outgoing& out);
   void ensure_unnamed(ClientSession& client, Outgoing& out);
@@ -197,9 +224,16 @@ class ServerSession {
   pg::ServerStatements statements_;
   pg::StatementRef unnamed_;
   std::uint32_t unnamed_version_ = 0;
+  // How texts are read (pg::decides_reading()) where the client's state does not tell: something
+  // that is under way may change it; something holds until the transaction ends; and of that
+  // something is not reported.
+  bool reading_changes_ = false;
+  bool reading_ends_ = false;
+  bool reading_unseen_ = false;
   // Portals whose statement does something to the session; hardly ever any.
   std::vector<std::pair<std::string, std::shared_ptr<const pg::Scan>>> portals_;
-  // The client's batch at hand, as it came, where it may be healed: a Bind and what belongs to it.
+  // The client's batch at hand, as it came, where it may be healed: a Bind and what belongs to it,
+  // or the Describe of a statement.
   enum class Batch : std::uint8_t { None, Open, Whole };
   Batch batch_state_ = Batch::None;
   bool batch_describes_ = false;

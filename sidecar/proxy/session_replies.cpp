@@ -59,13 +59,28 @@ void ServerSession::forget_by_name(std::string_view server_name) {
   }
 }
 
+void ServerSession::row(ByteSpan body) {
+  Pending* pending = find_pending(tracker_.front_tag());
+  if (pending == nullptr || pending->scan == nullptr) return;
+  // No columns: there was a row, and what it says is not known.
+  const Bytes unknown = {0, 0};
+  if (body.empty() || body.size() > kRowBytesMax) body = unknown;
+  for (const pg::SessionEffect& effect : pending->scan->effects) {
+    if (effect.column == 0 || effect.statement != pending->statements_done) continue;
+    pending->row.assign(body.begin(), body.end());
+    return;
+  }
+}
+
 void ServerSession::completed(const pg::ReplyTracker::Entry& entry, ClientSession* client) {
   Pending* pending = find_pending(entry.tag);
   if (pending == nullptr || pending->scan == nullptr) return;
   // A text of several statements is told of one by one.
   for (const pg::SessionEffect& effect : pending->scan->effects) {
-    if (effect.statement == pending->statements_done) apply(effect, client);
+    if (effect.statement != pending->statements_done) continue;
+    if (pg::came_true(effect, pending->row)) apply(effect, client);
   }
+  pending->row.clear();
   pending->statements_done++;
 }
 
@@ -183,6 +198,10 @@ void ServerSession::ready(char status, ClientSession* client) {
   follower_.settle(now_);
   follower_.on_ready(status);
   if (status == 'I') portals_.clear();
+  if (tracker_.idle()) {
+    reading_changes_ = false;
+    if (status == 'I') reading_ends_ = reading_unseen_ = false;
+  }
   if (client == nullptr) return;
   client->follower.settle(now_);
   client->follower.on_ready(status);

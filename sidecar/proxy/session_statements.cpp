@@ -27,6 +27,11 @@ void ServerSession::close_on_server(const pg::Statement& statement, Outgoing& ou
   statements_.forget(statement);
 }
 
+void ServerSession::free_name(std::string_view name, Outgoing& out) {
+  if (!name.starts_with(pg::Statement::kServerNamePrefix)) return;
+  if (const pg::StatementRef ours = statements_.find_name(name)) close_on_server(*ours.get(), out);
+}
+
 void ServerSession::make_room(const config::Pool& settings, Outgoing& out) {
   while (const pg::StatementRef oldest = statements_.over(settings.prepared_statements_max)) {
     if (statements_.size() <= 1) return;  // the one at hand
@@ -85,6 +90,7 @@ Taken ServerSession::bind(const pg::Frame& frame, ClientSession& client,
   const pg::StatementRef* found = client.statements.find(name);
   if (found == nullptr) {
     // PREPAREd in SQL, or not at all: PostgreSQL knows.
+    free_name(name, out);
     set_portal(portal, nullptr);
     tracker_.sent(pg::Request::Bind, false, kForeignTag);
     out.pass(frame.bytes.size());
@@ -110,6 +116,7 @@ Taken ServerSession::describe(const pg::Frame& frame, ClientSession& client,
   if (kind == 'S' && name.empty()) ensure_unnamed(client, out);
   const pg::StatementRef* found =
       kind == 'S' && !name.empty() ? client.statements.find(name) : nullptr;
+  std::uint32_t tag = kind == 'S' && !name.empty() ? kForeignTag : 0;
   if (found != nullptr) {
     const pg::StatementRef statement = *found;
     ensure(statement, settings, out);
@@ -119,10 +126,12 @@ Taken ServerSession::describe(const pg::Frame& frame, ClientSession& client,
     append_cstring(bytes, statement->server_name);
     pg::finish_message(bytes, start);
     out.drop(frame.bytes.size());
+    tag = kBindTag | (statement->id % kBindTag);
   } else {
+    if (kind == 'S') free_name(name, out);
     out.pass(frame.bytes.size());
   }
-  tracker_.sent(pg::Request::Describe);
+  tracker_.sent(pg::Request::Describe, false, tag);
   return Taken::Yes;
 }
 
@@ -144,7 +153,7 @@ void ServerSession::set_portal(std::string_view portal, std::shared_ptr<const pg
   if (scan != nullptr) portals_.emplace_back(portal, std::move(scan));
 }
 
-Taken ServerSession::execute(const pg::Frame& frame, Outgoing& out) {
+Taken ServerSession::execute(const pg::Frame& frame, ClientSession& client, Outgoing& out) {
   std::uint32_t tag = 0;
   if (!portals_.empty()) {
     Reader reader(frame.body());
@@ -154,6 +163,8 @@ Taken ServerSession::execute(const pg::Frame& frame, Outgoing& out) {
       Pending& pending = add_pending();
       pending.scan = scan;
       tag = pending.tag;
+      if (scan->too_complex) pin_too_complex(client);
+      note_reading(*scan, client);
     }
   }
   tracker_.sent(pg::Request::Execute, false, tag);
@@ -175,6 +186,8 @@ Taken ServerSession::close(const pg::Frame& frame, ClientSession& client, Outgoi
       tag = note_unnamed(client);
       unnamed_ = {};
       client.unnamed = {};
+    } else if (kind == 'S') {
+      free_name(name, out);
     }
     tracker_.sent(pg::Request::Close, false, tag);
     out.pass(frame.bytes.size());

@@ -26,8 +26,9 @@ Taken ServerSession::query(const pg::Frame& frame, ClientSession& client,
                            const config::Pool& settings, Outgoing& out, Bytes& answer) {
   std::string_view text = as_text(frame.body());
   text = text.substr(0, text.find('\0'));
-  std::shared_ptr<const pg::Scan> shared =
-      frame.kind == pg::Frame::Kind::Head ? scan_of_part(text) : tables_.scans.scan(text);
+  std::shared_ptr<const pg::Scan> shared = frame.kind == pg::Frame::Kind::Head
+                                               ? scan_of_part(text)
+                                               : tables_.scans.scan(text, how_read(text, client));
   std::uint32_t tag = 0;
   if (shared != nullptr) {
     const pg::Scan& scan = *shared;
@@ -39,7 +40,8 @@ Taken ServerSession::query(const pg::Frame& frame, ClientSession& client,
     if (settings.session_state == config::SessionState::Pin && sets_parameter(scan)) {
       client.pinned_by_setting = true;
     }
-    if (scan.too_complex) client.pins.apply_too_complex();
+    if (scan.too_complex) pin_too_complex(client);
+    note_reading(scan, client);
     // DEALLOCATE of a name that was given through the protocol: the server knows it by another.
     const bool deallocates = scan.statements == 1 && scan.effects.size() == 1 &&
                              scan.effects[0].kind == Kind::SqlDeallocate;
@@ -78,7 +80,7 @@ Taken ServerSession::parse(const pg::Frame& frame, ClientSession& client,
       return Taken::Yes;
     }
     // Too long to keep: this server alone has it, under the client's own name.
-    client.pins.apply_too_complex();
+    pin_too_complex(client);
     const std::uint32_t tag = name.empty() ? note_unnamed(client) : kForeignTag;
     if (name.empty()) {
       unnamed_ = {};
@@ -92,9 +94,11 @@ Taken ServerSession::parse(const pg::Frame& frame, ClientSession& client,
     let_server_refuse(frame, name, reader.rest(), client, settings, out);
     return Taken::Yes;
   }
-  const pg::StatePtr& state = client.follower.current();
-  pg::StatementRef statement = tables_.statements.intern(
-      reader.rest(), state == nullptr ? std::string_view() : state->reading());
+  const bool has_room =
+      name.empty() || tables_.statements.bytes() + pg::ClientStatements::cost(name) <=
+                          tables_.statements.bytes_max();
+  pg::StatementRef statement;
+  if (has_room) statement = intern(reader.rest(), client, name.empty());
   if (!statement) {
     out.drop(frame.bytes.size());
     return refuse(false, "53200",
@@ -197,14 +201,10 @@ void ServerSession::let_server_refuse(const pg::Frame& frame, std::string_view n
   append(bytes, rest);
   out.drop(frame.bytes.size());
   // Where something that is under way frees the name after all, it is the client's new one.
-  const pg::StatePtr& state = client.follower.current();
   Pending& pending = add_pending();
   pending.refused = true;
   pending.name = name;
-  if (frame.kind == pg::Frame::Kind::Whole) {
-    pending.statement =
-        tables_.statements.intern(rest, state == nullptr ? std::string_view() : state->reading());
-  }
+  if (frame.kind == pg::Frame::Kind::Whole) pending.statement = intern(rest, client, false);
   tracker_.sent(pg::Request::Parse, false, pending.tag);
 }
 

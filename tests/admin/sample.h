@@ -26,6 +26,8 @@ inline pool::PoolSnapshot sample_pool(const std::string& database, std::uint32_t
   out.servers[static_cast<std::size_t>(SlotState::Idle)] = leased < 10 ? 1 : 0;
   out.clients[static_cast<std::size_t>(ClientState::Attached)] = leased;
   out.clients[static_cast<std::size_t>(ClientState::Idle)] = 30;
+  out.prepared_statements = 7;
+  out.prepared_statement_bytes = 2100;
   pool::PoolCounters& counters = out.counters;
   counters.transactions = 1000;
   counters.queries = 2500;

@@ -230,6 +230,292 @@ TEST_F(Session, TheSameTextUnderAnotherSearchPathIsAnotherStatement) {
   }
 }
 
+TEST_F(Session, AStatementBehindASetInItsPipelineIsNoOtherClients) {
+  // It is read under what the SET leads to, of which nothing is known yet when it is sent.
+  const std::string day = "select ('01/02/2024'::date - '2024-01-01'::date)::text";
+  Wire first = client();
+  Wire second = client();
+  const std::string run = bind_message("", "s") + execute_message("") + sync_message();
+  exchange(second, parse_message("s", day) + sync_message());
+  for (const char* set :
+       {"set datestyle to 'German, DMY'", "select set_config('datestyle', 'German, DMY', false)"}) {
+    first.query("discard all");
+    const auto answer = exchange(first, parse_message("", set) + bind_message("", "") +
+                                            execute_message("") + parse_message("s", day) + run);
+    EXPECT_EQ(sqlstate_of(answer), "") << set;
+    EXPECT_EQ(value_of(exchange(first, run)), "31") << set;
+    EXPECT_EQ(value_of(exchange(second, run)), "1") << set;
+    Wire third = client();
+    EXPECT_EQ(value_of(exchange(third, parse_message("s", day) + run)), "1") << set;
+  }
+}
+
+// Read with escapes it listens; read by the standard the LISTEN is a part of a string.
+const char* const kListensWithEscapes = R"(select '\', '; listen news; --')";
+
+// Who is pinned by what.
+std::map<std::string, int> pins(const Carpool& carpool) {
+  std::map<std::string, int> all;
+  for (const char* cause : {"listen", "session_parameter", "other"}) {
+    const int count =
+        static_cast<int>(carpool.metric("carpool_pins_total", {{"cause", cause}}).value_or(0));
+    if (count > 0) all[cause] = count;
+  }
+  return all;
+}
+
+TEST_F(Session, ABackslashIsReadAsTheServerReadsIt) {
+  using Pins = std::map<std::string, int>;
+  {
+    Wire wire = client();
+    wire.query(kListensWithEscapes);
+    EXPECT_EQ(pins(carpool), Pins());
+    wire.query("set standard_conforming_strings to off");
+    EXPECT_EQ(pins(carpool), Pins());
+    wire.query(kListensWithEscapes);
+    EXPECT_EQ(pins(carpool), (Pins{{"listen", 1}}));
+    wire.query("notify news");
+    EXPECT_NE(find(wire.read_until("A"), 'A'), nullptr);
+    wire.query("unlisten *");
+    // The value of a setting, too.
+    wire.query(R"(set app.path to 'a\\b')");
+    Wire other = client();
+    EXPECT_EQ(value_of(other.query("select coalesce(current_setting('app.path', true), '')")), "");
+    EXPECT_EQ(value_of(wire.query("show app.path")), R"(a\b)");
+    // In a transaction that has set it for itself, and by the extended protocol.
+    wire.query("reset standard_conforming_strings");
+    wire.query("begin; set local standard_conforming_strings to off");
+    exchange(wire, parse_message("", R"(select set_config('app.path', 'c\\d', false))") +
+                       bind_message("", "") + execute_message("") + sync_message());
+    wire.query("commit");
+    EXPECT_EQ(value_of(other.query("select coalesce(current_setting('app.path', true), '')")), "");
+    EXPECT_EQ(value_of(wire.query("show app.path")), R"(c\d)");
+    EXPECT_EQ(pins(carpool), (Pins{{"listen", 1}}));
+  }
+  // As the startup packet spells it: what it means is known after the first reply.
+  Wire wire = client({{"standard_conforming_strings", "false"}});
+  wire.query("select 1");
+  wire.query(kListensWithEscapes);
+  EXPECT_EQ(pins(carpool), (Pins{{"listen", 2}}));
+}
+
+TEST_F(Session, WhereABackslashIsReadAsIsNotKnownTheTextPins) {
+  Wire wire = client();
+  ASSERT_TRUE(wire.send(query_message("set standard_conforming_strings to off") +
+                        query_message(kListensWithEscapes) + query_message("notify news")));
+  for (int i = 0; i < 3; i++) wire.read_until("Z");
+  EXPECT_EQ(pins(carpool), (std::map<std::string, int>{{"other", 1}}));
+  // Nobody else has its server, and so not its LISTEN, until it gives everything up.
+  Wire other = client();
+  ASSERT_TRUE(other.send(query_message("select pg_listening_channels()")));
+  EVENTUALLY(carpool.clients("waiting") == 1);
+  EXPECT_EQ(value_of(wire.query("select pg_listening_channels()")), "news");
+  wire.query("discard all");
+  EXPECT_EQ(value_of(other.read_until("Z")), "");
+}
+
+TEST_F(Session, EqualTextsThatAreReadDifferentlyAreTwoStatements) {
+  Wire standard = client();
+  Wire escapes = client({{"standard_conforming_strings", "off"}});
+  escapes.query("select 1");
+  const std::string prepare = parse_message("s", R"(select 'a\\b'::text)") + sync_message();
+  const std::string use = bind_message("", "s") + execute_message("") + sync_message();
+  exchange(standard, prepare);
+  exchange(escapes, prepare);
+  for (int i = 0; i < 2; i++) {
+    EXPECT_EQ(value_of(exchange(standard, use)), R"(a\\b)");
+    EXPECT_EQ(value_of(exchange(escapes, use)), R"(a\b)");
+  }
+}
+
+TEST(SessionDefaults, ADatabaseThatReadsBackslashesAsEscapesIsKnown) {
+  postgres().admin("drop database if exists escaped");
+  postgres().admin("create database escaped owner app");
+  postgres().admin("alter database escaped set standard_conforming_strings to off");
+  Carpool carpool(postgres(), {.pool = "size: 1"});
+  Wire wire = carpool.raw();
+  ASSERT_TRUE(wire.sign_in("app", "escaped"));
+  wire.query(kListensWithEscapes);
+  EXPECT_EQ(pins(carpool), (std::map<std::string, int>{{"listen", 1}}));
+}
+
+TEST_F(Session, ALockPinsFromItsYesToTheYesOfItsUnlock) {
+  Connection holder = postgres().connect();
+  holder.query("select pg_advisory_lock(42)");
+  const auto pinned = [&] {
+    return carpool.metric("carpool_pins_total", {{"cause", "advisory_lock"}}).value_or(0);
+  };
+  // Keys are bound, as ORMs do: they are in no text.
+  Wire wire = client();
+  const std::string go = execute_message("") + sync_message();
+  const auto call = [&](const std::string& function, const std::string& key) {
+    return value_of(exchange(
+        wire, parse_message("", "select " + function + "($1)") + bind_texts("", {key}) + go));
+  };
+  for (int i = 0; i < 3; i++) EXPECT_EQ(call("pg_try_advisory_lock", "42"), "f");
+  EXPECT_EQ(pinned(), 0);
+  Wire other = client();
+  EXPECT_EQ(value_of(other.query("select 'served'")), "served");
+  EXPECT_EQ(call("pg_try_advisory_lock", "43"), "t");
+  EXPECT_EQ(call("pg_advisory_lock", "43"), "");
+  EXPECT_EQ(pinned(), 1);
+  ASSERT_TRUE(other.send(query_message("select 'waited'")));
+  EXPECT_EQ(call("pg_advisory_unlock", "42"), "f");  // not its own
+  EXPECT_EQ(call("pg_advisory_unlock", "43"), "t");
+  EVENTUALLY(carpool.clients("waiting") == 1);
+  EXPECT_EQ(value_of(wire.query("select pg_advisory_unlock(43)")), "t");
+  EXPECT_EQ(value_of(other.read_until("Z")), "waited");
+  // A portal that is read on calls nothing again.
+  ASSERT_EQ(types(exchange(wire, parse_message("", "select pg_try_advisory_lock(43)") +
+                                     bind_message("", "") + execute_some(1) + go)),
+            "12DsCZ");
+  EXPECT_EQ(value_of(wire.query("select pg_advisory_unlock(43)")), "t");
+  EXPECT_EQ(value_of(other.query("select 'served'")), "served");
+}
+
+TEST_F(Session, StatusSaysSinceWhenAClientIsPinned) {
+  Wire wire = client();
+  wire.query("listen news");
+  const auto since = [&]() -> double {
+    const auto status = nlohmann::json::parse(carpool.get("/status?detailed=1").body);
+    for (const auto& one : status["clientList"]) {
+      if (one["pinnedBy"] == "listen") return one["pinnedSeconds"].get<double>();
+    }
+    return -1;
+  };
+  EVENTUALLY(since() > 0);
+  wire.query("unlisten news");
+  EXPECT_EQ(since(), -1);
+}
+
+TEST_F(Session, ATextThatIsTooComplexPinsAlsoWhenItIsPrepared) {
+  std::string text = "select set_config('app.a', 'x' || 1, false)";
+  for (int i = 0; i < 300; i++)
+    text += ", set_config('app.a" + std::to_string(i) + "', 'x', false)";
+  Wire wire = client();
+  exchange(wire,
+           parse_message("", text) + bind_message("", "") + execute_message("") + sync_message());
+  EXPECT_EQ(pins(carpool), (std::map<std::string, int>{{"other", 1}}));
+  Wire other = client();
+  ASSERT_TRUE(other.send(query_message("select coalesce(current_setting('app.a299', true), '')")));
+  EVENTUALLY(carpool.clients("waiting") == 1);
+  EXPECT_EQ(value_of(wire.query("show app.a299")), "x");
+  wire.query("discard all");
+  EXPECT_EQ(value_of(other.read_until("Z")), "");
+}
+
+TEST_F(Session, ANameOfTenThousandBytesWorks) {
+  const std::string name(10'000, 'n');
+  const std::string other_name = name.substr(1) + "m";
+  Wire first = client();
+  Wire second = client();
+  for (Wire* wire : {&first, &second}) {
+    EXPECT_EQ(types(exchange(*wire, parse_message(name, "select 'long'") +
+                                        parse_message(other_name, "select 'other'") +
+                                        describe_message('S', name) + sync_message())),
+              "11tTZ");
+  }
+  for (Wire* wire : {&first, &second}) {
+    EXPECT_EQ(
+        value_of(exchange(*wire, bind_message("", name) + execute_message("") + sync_message())),
+        "long");
+    EXPECT_EQ(value_of(exchange(
+                  *wire, bind_message("", other_name) + execute_message("") + sync_message())),
+              "other");
+    EXPECT_EQ(types(exchange(*wire, close_message('S', name) + sync_message())), "3Z");
+    const auto gone = exchange(*wire, bind_message("", name) + sync_message());
+    EXPECT_EQ(sqlstate_of(gone), "26000");
+    EXPECT_NE(find(gone, 'E')->field('M').find(name), std::string::npos);
+  }
+}
+
+TEST_F(Session, WhatWasNeverPreparedGetsPostgresOwnError) {
+  Wire owner = client();
+  exchange(owner, parse_message("mine", "select 'mine'") + sync_message());
+  Wire wire = client();
+  Wire direct = Wire::tcp(postgres().port());
+  ASSERT_TRUE(direct.sign_in());
+  const std::vector<std::string> requests = {
+      bind_message("", "mine") + sync_message(), bind_message("", "never") + sync_message(),
+      describe_message('S', "never") + sync_message(),
+      // The pool's own name for what another client has prepared.
+      bind_message("", "carpool_1") + execute_message("") + sync_message(),
+      describe_message('S', "carpool_1") + sync_message(),
+      close_message('S', "carpool_1") + bind_message("", "carpool_1") + sync_message()};
+  for (const char* status : {"I", "T"}) {
+    for (const std::string& request : requests) {
+      if (*status == 'T') {
+        wire.query("begin");
+        direct.query("begin");
+      }
+      const auto ours = exchange(wire, request);
+      const auto theirs = exchange(direct, request);
+      ASSERT_EQ(sqlstate_of(theirs), "26000");
+      ASSERT_NE(find(ours, 'E'), nullptr);
+      EXPECT_EQ(find(ours, 'E')->body, find(theirs, 'E')->body);
+      EXPECT_EQ(types(ours), types(theirs));
+      EXPECT_EQ(find(ours, 'Z')->body, find(theirs, 'Z')->body);
+      if (*status == 'T') {
+        wire.query("rollback");
+        direct.query("rollback");
+      }
+      // And the other client's is as it was.
+      EXPECT_EQ(value_of(exchange(owner,
+                                  bind_message("", "mine") + execute_message("") + sync_message())),
+                "mine");
+    }
+  }
+}
+
+TEST_F(Session, DistinctStatementsWithoutEndStayWithinBounds) {
+  // Rounds of a pipeline each; a million by hand is in docs/transaction-mode.md.
+  constexpr int kRounds = 20;
+  constexpr int kEach = 500;
+  const auto table = [&] {
+    const auto pool = carpool.status()["pools"][0];
+    return std::pair(pool["preparedStatements"].get<int>(),
+                     pool["preparedStatementBytes"].get<int>());
+  };
+  for (const bool named : {true, false}) {
+    Wire wire = client();
+    for (int round = 0; round < kRounds; round++) {
+      std::string bytes;
+      for (int i = 0; i < kEach; i++) {
+        const std::string number = std::to_string(round * kEach + i);
+        const std::string name = named ? "s" + number : "";
+        bytes += parse_message(name, "select " + number) + bind_message("", name) +
+                 execute_message("") + close_message('S', name);
+      }
+      ASSERT_TRUE(wire.send(bytes + sync_message()));
+      EXPECT_EQ(sqlstate_of(wire.read_until("Z")), "");
+    }
+    // What the server has, and the client's none.
+    const auto [count, size] = table();
+    EXPECT_LE(count, 502) << named;
+    EXPECT_LE(size, 502 * 512) << named;
+  }
+  // A client that never closes anything: each is kept for it, but no server has more than its
+  // share.
+  Wire wire = client();
+  for (int round = 0; round < 4; round++) {
+    std::string bytes;
+    for (int i = 0; i < kEach; i++) {
+      const std::string number = std::to_string(round * kEach + i);
+      bytes += parse_message("s" + number, "select " + number);
+    }
+    ASSERT_TRUE(wire.send(bytes + sync_message()));
+    EXPECT_EQ(sqlstate_of(wire.read_until("Z")), "");
+  }
+  EXPECT_GE(table().first, 4 * kEach);
+  EXPECT_LE(std::stoi(value_of(
+                wire.query("select count(*) from pg_prepared_statements where not from_sql"))),
+            500);
+  EXPECT_EQ(value_of(exchange(wire, bind_message("", "s3") + execute_message("") + sync_message())),
+            "3");
+  wire.close();
+  EVENTUALLY(table().first <= 502);
+}
+
 // A table whose only column changes its type, and back.
 class SchemaChange : public Session {
  protected:
@@ -275,6 +561,22 @@ TEST_F(SchemaChange, AClientThatReliesOnTheOldShapeIsToldAsByPostgres) {
   // Preparing it again, under this name or another, is the cure.
   EXPECT_EQ(types(exchange(wire, close_message('S', "s") + prepare)), "31Z");
   EXPECT_EQ(value_of(exchange(wire, use)), "7");
+}
+
+TEST_F(SchemaChange, AClientThatPreparesAnewHearsNothingOfAnOldPlan) {
+  // tokio-postgres: Parse, Describe, Sync for each query; the text is one that the pool knows.
+  change("int");
+  Wire first = client();
+  Wire second = client();
+  exchange(first, prepare);
+  for (const char* type : {"text", "int"}) {
+    change(type);
+    const auto answer = exchange(second, parse_message("s", "select * from changing") +
+                                             describe_message('S', "s") + sync_message());
+    EXPECT_EQ(types(answer), "1tTZ") << sqlstate_of(answer);
+    EXPECT_EQ(value_of(exchange(second, use)), "7");
+    exchange(second, close_message('S', "s") + sync_message());
+  }
 }
 
 TEST_F(SchemaChange, InATransactionTheErrorIsTheClients) {

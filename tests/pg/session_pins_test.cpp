@@ -9,8 +9,22 @@ namespace {
 
 class SessionPinsTest : public testing::Test {
  protected:
-  void run(std::string_view sql, char status = 'I') {
-    for (const SessionEffect& effect : scan(sql).effects) pins_.apply(effect, reported_);
+  // `answers`: what the functions that lock said, 't' and 'f', or '-' for nothing.
+  void run(std::string_view sql, char status = 'I', std::string answers = {}) {
+    std::size_t at = 0;
+    for (const SessionEffect& effect : scan(sql).effects) {
+      Bytes row;
+      if (effect.column > 0) {
+        append_u16(row, 1);
+        const char answer = at < answers.size() ? answers[at++] : 't';
+        append_u32(row, answer == '-' ? 0 : 1);
+        if (answer != '-') append_u8(row, static_cast<std::uint8_t>(answer));
+        SessionEffect alone = effect;
+        alone.column = 1;
+        if (!came_true(alone, row)) continue;
+      }
+      pins_.apply(effect, reported_);
+    }
     pins_.on_ready(status);
   }
   // A text of one statement that fails.
@@ -138,31 +152,38 @@ TEST_F(SessionPinsTest, LastsFromACursorWithHoldToItsClose) {
   EXPECT_EQ(pinned(), "");
 }
 
-TEST_F(SessionPinsTest, CountsTheLocksOfOneKey) {
-  run("SELECT pg_advisory_lock(1)");
-  run("SELECT pg_advisory_lock(1)");
-  run("SELECT pg_advisory_unlock(1)");
-  EXPECT_EQ(pinned(), "advisory_lock 1");
-  run("SELECT pg_advisory_unlock(1)");
+TEST_F(SessionPinsTest, LastsUntilAsManyLocksAreGivenBackAsWereTaken) {
+  run("SELECT pg_advisory_lock(1)", 'I', "-");
+  run("SELECT pg_advisory_lock($1), pg_advisory_lock_shared(hashtext('x'))", 'I', "--");
+  run("SELECT pg_advisory_unlock(hashtext('x')); SELECT pg_advisory_unlock(1)");
+  EXPECT_EQ(pinned(), "advisory_lock");
+  run("SELECT pg_advisory_unlock($1)");
   EXPECT_EQ(pinned(), "");
 }
 
-TEST_F(SessionPinsTest, TellsLocksOfDifferentKeysApart) {
-  run("SELECT pg_advisory_lock(1)");
-  run("SELECT pg_advisory_unlock(2); SELECT pg_advisory_unlock_shared(1)");
-  run("SELECT pg_advisory_unlock(1, 1); SELECT pg_advisory_unlock($1)");
-  EXPECT_EQ(pinned(), "advisory_lock 1");
+TEST_F(SessionPinsTest, WhatWasNotWonDoesNotPinAndWhatWasNotHeldDoesNotUnpin) {
+  run("SELECT pg_try_advisory_lock(1)", 'I', "f");
+  EXPECT_EQ(pinned(), "");
+  run("SELECT pg_try_advisory_lock(1), pg_try_advisory_lock(2)", 'I', "ft");
+  EXPECT_EQ(pinned(), "advisory_lock");
+  run("SELECT pg_advisory_unlock(3)", 'I', "f");
+  EXPECT_EQ(pinned(), "advisory_lock");
+  run("SELECT pg_advisory_unlock(2)");
+  EXPECT_EQ(pinned(), "");
+  run("SELECT pg_advisory_unlock(2)", 'I', "f");
+  EXPECT_EQ(pinned(), "");
 }
 
 TEST_F(SessionPinsTest, KeepsALockOverARollback) {
   run("BEGIN; SELECT pg_advisory_lock(1)", 'T');
   run("ROLLBACK");
-  EXPECT_EQ(pinned(), "advisory_lock 1");
+  EXPECT_EQ(pinned(), "advisory_lock");
 }
 
-TEST_F(SessionPinsTest, KeepsALockWhoseKeyIsNotInTheTextUntilAllAreGivenBack) {
-  run("SELECT pg_advisory_lock(hashtext('x'))");
-  run("SELECT pg_advisory_unlock(hashtext('x'))");
+TEST_F(SessionPinsTest, KeepsLocksWhoseNumberIsNotInTheTextUntilAllAreGivenBack) {
+  run("SELECT 1 WHERE pg_try_advisory_lock(1)");
+  run("SELECT pg_advisory_lock(2)");
+  run("SELECT pg_advisory_unlock(2), pg_advisory_unlock(1)");
   EXPECT_EQ(pinned(), "advisory_lock");
   run("SELECT pg_advisory_unlock_all()");
   EXPECT_EQ(pinned(), "");
@@ -172,10 +193,48 @@ TEST_F(SessionPinsTest, KeepsTheLocksThatAFailedStatementMayHaveTaken) {
   run_failing("SELECT pg_advisory_lock(1)");  // its only lock is what failed
   EXPECT_EQ(pinned(), "");
   run_failing("SELECT pg_advisory_lock(1), pg_advisory_lock(2)");
-  EXPECT_EQ(pinned(), "advisory_lock 1");
+  EXPECT_EQ(pinned(), "advisory_lock");
   run("SELECT pg_advisory_unlock_all()");
   run_failing("SELECT pg_advisory_lock(id) FROM t");
   EXPECT_EQ(pinned(), "advisory_lock");
+}
+
+TEST(SessionEffect, ALocksAnswerIsReadInTextAndInBinary) {
+  const Scan scanned = scan("SELECT set_config('a.b', 'x', true), pg_try_advisory_lock(1)");
+  const SessionEffect lock = scanned.effects.at(1);
+  ASSERT_EQ(lock.column, 2);
+  SessionEffect unlock = lock;
+  unlock.kind = SessionEffect::Kind::AdvisoryUnlock;
+  const auto row = [](std::string_view value) {
+    Bytes out;
+    append_u16(out, 2);
+    append_u32(out, 0xffffffff);
+    append_u32(out, static_cast<std::uint32_t>(value.size()));
+    append_text(out, value);
+    return out;
+  };
+  for (const std::string& yes : {std::string("t"), std::string("\1")}) {
+    EXPECT_TRUE(came_true(lock, row(yes)));
+    EXPECT_TRUE(came_true(unlock, row(yes)));
+  }
+  for (const std::string& no : {std::string("f"), std::string(1, '\0')}) {
+    EXPECT_FALSE(came_true(lock, row(no)));
+    EXPECT_FALSE(came_true(unlock, row(no)));
+  }
+  // No row: nothing was called. A row that cannot be read: the lock may be there.
+  EXPECT_FALSE(came_true(lock, {}));
+  const Bytes whole = row("f");
+  for (std::size_t size = 1; size < whole.size(); ++size) {
+    EXPECT_TRUE(came_true(lock, ByteSpan(whole).first(size))) << size;
+    EXPECT_FALSE(came_true(unlock, ByteSpan(whole).first(size))) << size;
+  }
+  // Not where the number of calls is not in the text.
+  for (const char* sql : {"SELECT pg_advisory_lock(1) FROM t", "SELECT 1, pg_advisory_lock(1)",
+                          "EXPLAIN ANALYZE SELECT pg_advisory_lock(1)",
+                          "DECLARE c CURSOR FOR SELECT pg_advisory_lock(1)",
+                          "DO 'BEGIN PERFORM pg_advisory_lock(1); END'"}) {
+    EXPECT_EQ(scan(sql).effects.at(0).column, 0) << sql;
+  }
 }
 
 TEST_F(SessionPinsTest, EndsWithDiscardAllButForALibrary) {

@@ -333,5 +333,22 @@ TEST(SqlLexer, CutsATextIntoTheTokensOfPostgresql) {
   EXPECT_EQ(tokens("$ $a"), (Tokens{"$", "$", "a"}));
 }
 
+TEST(SqlScan, NotKnowingHowBackslashesAreReadCountsOnlyWhereItMatters) {
+  const ScanOptions unknown{.standard_conforming_strings = std::nullopt};
+  // The same under both: E'' and a backslash in the midst of a string.
+  for (const char* sql :
+       {"set app.a to 'b'", "select E'it\\'s'; listen news", "select 'C:\\dir'"}) {
+    EXPECT_EQ(scan(sql, unknown), scan(sql)) << sql;
+    EXPECT_FALSE(scan(sql, unknown).too_complex) << sql;
+  }
+  // A LISTEN for one, a string for the other; and a value that differs.
+  for (const char* sql : {"select '\\', '; listen news; --'", "select 'it\\'; discard all; --'",
+                          "set app.a to 'a\\\\b'"}) {
+    const Scan found = scan(sql, unknown);
+    EXPECT_TRUE(found.too_complex) << sql;
+    EXPECT_TRUE(found.effects.empty()) << sql;
+  }
+}
+
 }  // namespace
 }  // namespace carpool::pg

@@ -144,7 +144,7 @@ class Maker {
   std::string mine() { return std::to_string(client_); }
 
   void plain() {
-    switch (below(8)) {
+    switch (below(9)) {
       case 0:
         return run("SELECT 1");
       case 1:
@@ -159,6 +159,8 @@ class Maker {
         return run("SELECT session_user, current_user, 0.1::float8 + 0.2");
       case 6:
         return run("SELECT * FROM which");
+      case 7:
+        return run(R"(SELECT 'a\\b')");
       default:
         return run("DELETE FROM t WHERE u = " + mine() + " AND n = " + std::to_string(below(9)));
     }
@@ -417,10 +419,12 @@ class Maker {
 
   void listen() {
     made_.pins = true;
-    switch (below(6)) {
+    switch (below(7)) {
       case 0:
       case 1:
         return run("LISTEN news");
+      case 3:  // a LISTEN only where standard_conforming_strings is off
+        return run(R"(SELECT '\', '; LISTEN news; --')", true);
       case 2:
         return run("UNLISTEN " + one_of({"news", "*"}));
       default:
