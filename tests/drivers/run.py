@@ -9,6 +9,7 @@ PostgreSQL is a throwaway of its own. Drivers are installed by their ordinary cl
 mvn, cargo) into a cache outside of the tree: $CARPOOL_DRIVERS_CACHE, or ~/.cache/carpool-drivers.
 """
 import argparse
+import concurrent.futures
 import contextlib
 import hashlib
 import json
@@ -21,6 +22,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.request
 from pathlib import Path
@@ -33,6 +35,7 @@ CHECKS = ["query", "types", "transaction", "savepoint", "error", "prepared", "pi
           "large", "cursor", "cancel", "reconnect", "schema_change", "session_set", "temp_table",
           "advisory_lock", "listen_notify", "concurrent"]
 POOL_SIZE = 2
+SAID = threading.local()
 
 PYTHON = CACHE / "python" / "bin" / "python"
 # (name, language, command, in the quick set)
@@ -68,7 +71,12 @@ PROGRAMS = [
 
 
 def say(text):
-    print(text, flush=True)
+    """At once, or, of a program that runs beside others, when it is done."""
+    lines = getattr(SAID, "lines", None)
+    if lines is None:
+        print(text, flush=True)
+    else:
+        lines.append(text)
 
 
 def free_port():
@@ -97,16 +105,21 @@ def changed(folder, files):
     return not stamp.exists() or stamp.read_text() != digest, lambda: stamp.write_text(digest)
 
 
-def install(language, failed={}):
+INSTALLING = {program[1]: threading.Lock() for program in PROGRAMS}
+NOT_INSTALLED = {}
+
+
+def install(language):
     """Makes the folder that the language's programs run in, and returns it. Fails once: the other
     programs of a language that did not install are told so without another try."""
-    if language in failed:
-        raise RuntimeError(f"{language} did not install, see above")
-    try:
-        return install_now(language)
-    except (RuntimeError, OSError) as error:
-        failed[language] = error
-        raise
+    with INSTALLING[language]:
+        if language in NOT_INSTALLED:
+            raise RuntimeError(f"{language} did not install: {NOT_INSTALLED[language]}")
+        try:
+            return install_now(language)
+        except (RuntimeError, OSError) as error:
+            NOT_INSTALLED[language] = error
+            raise
 
 
 def install_now(language):
@@ -136,7 +149,7 @@ def install_now(language):
     stale, done = changed(work, files)
     if stale:
         if language == "go":
-            sh(["go", "build", "-p", "1", "-o", "checks", "."], work)
+            sh([go_command(work), "build", "-p", "1", "-o", "checks", "."], work)
         elif language == "java":
             sh(["mvn", "-q", "-B", "compile", "dependency:build-classpath",
                 "-Dmdep.outputFile=classpath.txt"], work)
@@ -147,6 +160,27 @@ def install_now(language):
                 "-lpthread"], work)
         done()
     return work
+
+
+def go_command(work):
+    """Go. One that is too old to fetch the Go that go.mod asks for is helped: it comes as a module.
+    """
+    found = subprocess.check_output(["go", "env", "GOVERSION"], text=True, cwd=CACHE)
+    version = re.match(r"go1\.(\d+)", found)
+    if version is None or int(version[1]) >= 21:
+        return "go"
+    wanted = re.search(r"^go (\S+)$", (work / "go.mod").read_text(), re.M)[1]
+    system = subprocess.check_output(["go", "env", "GOOS", "GOARCH"], text=True, cwd=CACHE).split()
+    module = f"golang.org/toolchain@v0.0.1-go{wanted}.{'-'.join(system)}"
+    said = subprocess.run(["go", "mod", "download", "-json", module], cwd=CACHE, text=True,
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    if said.returncode != 0:
+        raise RuntimeError(f"no Go {wanted}: {said.stdout[-1000:]}{said.stderr[-1000:]}")
+    root = Path(json.loads(said.stdout)["Dir"])
+    # A module's files carry no permission to be executed.
+    for tool in [*root.glob("bin/*"), *root.glob("pkg/tool/*/*")]:
+        tool.chmod(0o755)
+    return root / "bin" / "go"
 
 
 def python_with_venv():
@@ -442,6 +476,21 @@ def tidy(text):
     return re.sub(r"port \d+|:\d{4,5}\b", "port …", text)
 
 
+def run_beside(program, args, folder, postgres):
+    """run_program(), whose output comes in one piece; the result, or None where there is none."""
+    SAID.lines = []
+    began = time.monotonic()
+    say(f"{program[0]}:")
+    try:
+        return run_program(program, args, folder, postgres)
+    except (RuntimeError, OSError) as error:
+        say(f"  not run: {error}")
+    finally:
+        SAID.lines[0] += f" {time.monotonic() - began:.0f} s"
+        print(*SAID.lines, sep="\n", flush=True)
+    return None
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--quick", action="store_true",
@@ -451,6 +500,7 @@ def main():
     parser.add_argument("--driver", action="append", help="only this program (or language)")
     parser.add_argument("--check", action="append", help="only this check")
     parser.add_argument("--limit", type=float, default=120, help="seconds a program may take")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="programs at once")
     parser.add_argument("--carpool", type=Path, default=ROOT / "build" / "carpool")
     parser.add_argument("--out", type=Path,
                         help="where the table goes; docs/drivers.md for a full run")
@@ -465,20 +515,17 @@ def main():
                 and (p[3] or not args.quick)]
     if not programs:
         parser.error("no such driver; known: " + ", ".join(p[0] for p in PROGRAMS))
-    results, broken = [], 0
     with tempfile.TemporaryDirectory(prefix="carpool-drivers-") as temporary:
         postgres = Postgres(Path(temporary))
         try:
-            for program in programs:
-                say(f"{program[0]}:")
-                try:
-                    results.append(run_program(program, args, Path(temporary), postgres))
-                except (RuntimeError, OSError) as error:
-                    say(f"  not run: {error}")
-                    broken += 1
+            with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
+                results = list(pool.map(
+                    lambda program: run_beside(program, args, Path(temporary), postgres), programs))
+            broken = sum(result is None for result in results)
+            results = [result for result in results if result is not None]
         finally:
             postgres.stop()
-        full = not (args.quick or args.driver or args.check or args.direct_only)
+        full = not (args.quick or args.driver or args.check or args.direct_only or broken)
         out = args.out or (ROOT / "docs" / "drivers.md" if full else None)
         if out and results:
             out.write_text(table(results, postgres))
