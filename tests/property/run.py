@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Runs the property test: a throwaway PostgreSQL, and Carpool with pools of 1, 2 and 3 before it.
 
-Options that are not known here go to the program itself: --scripts, --seed, --first, --with, ...
+Options that are not known here go to the program itself: --scripts, --first, --with, ...
 """
 import argparse
 import importlib.util
@@ -34,7 +34,10 @@ def main():
     parser.add_argument("--carpool", type=Path, default=drivers.ROOT / "build" / "carpool")
     parser.add_argument("--direct-only", action="store_true",
                         help="PostgreSQL on both sides: checks the test itself")
+    parser.add_argument("--seed", default="random", help="a number; by default a new one")
     args, rest = parser.parse_known_args()
+    if args.seed != "random":
+        rest += ["--seed", args.seed]
     program = args.binary or build()
     with tempfile.TemporaryDirectory(prefix="carpool-property-") as temporary:
         postgres = drivers.Postgres(Path(temporary))
