@@ -2,13 +2,15 @@
 """A one-node Kubernetes of this machine's own, for the e2e tests.
 
     cluster.py up [--control-plane]   start it, and print the kubeconfig's path
-    cluster.py down                   stop it; nothing stays running, mounted or configured
+    cluster.py load                   hand it the images as they are now
+    cluster.py down                   stop it; fails where anything stays running, mounted or configured
     cluster.py status                 versions, components, nodes and pods
 
 All of it lives in namespaces of its own (mounts, network, processes), below one process: when that
 ends, so does everything, with its mounts and interfaces. One veth pair leads there, since the tests
-run outside. State is below e2e/.work/cluster. Needs root. With --control-plane there is no
-node: etcd, API server, controller manager and scheduler are enough for policies, schemas and charts.
+run outside. State is below e2e/.work/cluster; beside it, in e2e/.work/containerd, images stay unpacked
+from one `up` to the next. Needs root. With --control-plane there is no node: etcd, API server,
+controller manager and scheduler are enough for policies, schemas and charts.
 """
 
 import argparse
@@ -21,15 +23,10 @@ import subprocess
 import sys
 import time
 
+import leftovers
+from places import CGROUP, INTERFACE, KUBECONFIG, NODE, OUTSIDE, SERVICE, STATE
+
 HERE = pathlib.Path(__file__).resolve().parent
-WORK = HERE.parent / ".work"
-STATE = WORK / "cluster"
-KUBECONFIG = STATE / "certificates" / "admin.kubeconfig"
-CGROUP = "carpool-cluster"
-# The node's network: a veth pair, Services, pods. Nothing routes from there to anywhere else.
-OUTSIDE, NODE, SERVICE = "10.254.77.1", "10.254.77.2", "10.254.78.1"
-SERVICES, PODS = "10.254.78.0/24", "10.254.79.0/24"
-INTERFACE = "carpool-e2e"
 SECONDS_MAX = 120
 
 
@@ -45,7 +42,7 @@ def until(question, what, seconds=SECONDS_MAX):
             sys.exit(f"cluster: the node ended; see {STATE}/logs")
         if time.monotonic() > end:
             sys.exit(f"cluster: {what} is not there after {seconds} s; see {STATE}/logs")
-        time.sleep(0.2)
+        time.sleep(0.1)
 
 
 def process():
@@ -74,19 +71,17 @@ def up(control_plane):
     if not control_plane:
         components += ["kubelet", "kube-proxy"]
     binaries = must(HERE / "build", *components)
-    down()
+    clear()
     began = time.monotonic()
     STATE.mkdir(parents=True)
     (STATE / "logs").mkdir()
     (STATE / "binaries").write_text(binaries)
     must(HERE / "certificates", STATE / "certificates", NODE, SERVICE)
-    if not control_plane:
-        must(HERE / "images", STATE / "images")
 
     with open(STATE / "logs" / "node", "w", encoding="utf-8") as log:
         inside = subprocess.Popen(
             ["unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc",
-             sys.executable, str(HERE / "node.py"), str(STATE), binaries, "1" if control_plane else "0"],
+             sys.executable, str(HERE / "node.py"), binaries, "1" if control_plane else "0"],
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
     children = pathlib.Path(f"/proc/{inside.pid}/task/{inside.pid}/children")
     end = time.monotonic() + 10
@@ -101,6 +96,9 @@ def up(control_plane):
     must("ip", "address", "add", f"{OUTSIDE}/30", "dev", INTERFACE)
     must("ip", "link", "set", INTERFACE, "up")
 
+    if not control_plane:  # while the control plane starts
+        must(HERE / "images", STATE / "images")
+        (STATE / "images" / "complete").touch()
     until(lambda: kubectl("get", "--raw", "/readyz", check=False) == "ok", "the API server")
     until(lambda: kubectl("get", "serviceaccount", "default", check=False), "the controller manager")
     if not control_plane:
@@ -110,7 +108,19 @@ def up(control_plane):
     print(KUBECONFIG)
 
 
-def down():
+def load():
+    """Under their old names: new pods get them, running ones keep what they have."""
+    pid = process()
+    if pid is None:
+        sys.exit("cluster: it is down")
+    if not (STATE / "images").exists():
+        sys.exit("cluster: it has no node")
+    must(HERE / "images", STATE / "images")
+    must("nsenter", "--target", pid, "--mount", "--net", "--pid", sys.executable, HERE / "images.py",
+         STATE / "images", stderr=None)
+
+
+def clear():
     pid = process()
     if pid is not None:
         os.kill(pid, signal.SIGKILL)  # of a process namespace's first process: the kernel ends the rest
@@ -134,6 +144,18 @@ def remove_cgroups():
                     time.sleep(0.1)
 
 
+def down():
+    """What is left, if anything."""
+    namespaces = leftovers.namespaces_of(process())
+    clear()
+    end = time.monotonic() + 10  # the kernel takes a namespace apart in the background
+    while (left := leftovers.found(namespaces)) and time.monotonic() < end:
+        time.sleep(0.1)
+    for line in left:
+        print(f"cluster: left behind: {line}", file=sys.stderr)
+    return 1 if left else 0
+
+
 def status():
     if process() is None:
         print("cluster: down")
@@ -151,17 +173,17 @@ def main():
     parser = argparse.ArgumentParser(prog="dev cluster")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("up").add_argument("--control-plane", action="store_true")
-    commands.add_parser("down")
-    commands.add_parser("status")
+    for name in ("load", "down", "status"):
+        commands.add_parser(name)
     arguments = parser.parse_args()
     if os.geteuid() != 0:
         sys.exit("cluster: needs root: namespaces and containers")
     if arguments.command == "up":
         up(arguments.control_plane)
-    elif arguments.command == "down":
-        down()
+    elif arguments.command == "load":
+        load()
     else:
-        return status()
+        return down() if arguments.command == "down" else status()
     return 0
 
 

@@ -1,7 +1,7 @@
 """The first process inside the cluster's namespaces (cluster.py starts it): prepares mounts, network
 and cgroups, starts the components in order, and reaps. When it ends, all of them end.
 
-    node.py STATE BINARIES CONTROL_PLANE(0|1)
+    node.py BINARIES CONTROL_PLANE(0|1)
 
 Four facts of small machines are met here, as the comments beside them say: no CAP_SYS_RESOURCE,
 cgroup v1 beside a v2 mount, kernel settings that are not ours to change, and no outside network.
@@ -11,20 +11,21 @@ import ipaddress
 import json
 import os
 import pathlib
+import shutil
+import signal
 import socket
 import subprocess
 import sys
 import time
 
-from cluster import CGROUP, NODE, PODS, SERVICES
+import images
+from places import CGROUP, NODE, PODS, RUNTIME, SEEDS, SERVICES, STATE
 
-STATE, BINARIES = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
+BINARIES, CONTROL_PLANE = pathlib.Path(sys.argv[1]), sys.argv[2] == "1"
 CERTIFICATES, LOGS = STATE / "certificates", STATE / "logs"
-RUNTIME = "/run/containerd/containerd.sock"
 
 CONTAINERD = f"""
 version = 2
-root = "{STATE}/containerd"
 state = "/run/containerd"
 disabled_plugins = ["io.containerd.snapshotter.v1.aufs", "io.containerd.snapshotter.v1.btrfs",
   "io.containerd.snapshotter.v1.devmapper", "io.containerd.snapshotter.v1.zfs",
@@ -171,18 +172,51 @@ def control_plane():
                 "--bind-address=127.0.0.1")
 
 
+def start_containerd(root):
+    started = start("containerd", "--config", STATE / "containerd.toml", "--root", root,
+                    program="/usr/bin/containerd")
+    while not pathlib.Path(RUNTIME).exists():
+        time.sleep(0.1)
+    return started
+
+
+def seed():
+    """The images, unpacked: what containerd keeps of them is copied, which takes a second where their
+    import takes half a minute. Layers are never written to, so links do; databases are copied."""
+    wanted = "-".join(sorted(archive.stem[:12] for archive in (STATE / "images").glob("*.tar")))
+    kept = SEEDS / wanted
+    if not kept.exists():
+        log("importing images")
+        fresh = SEEDS / "new"
+        shutil.rmtree(fresh, ignore_errors=True)
+        fresh.mkdir(parents=True)
+        pid, _ = start_containerd(fresh)
+        images.import_all(STATE / "images")
+        os.kill(pid, signal.SIGTERM)
+        os.waitpid(pid, 0)
+        pathlib.Path(RUNTIME).unlink(missing_ok=True)
+        for old in SEEDS.iterdir():
+            if old != fresh:
+                shutil.rmtree(old)
+        fresh.rename(kept)
+    run("cp", "--archive", "--link", kept, STATE / "containerd")
+    for database in kept.glob("*/*.db"):
+        copy = STATE / "containerd" / database.relative_to(kept)
+        copy.unlink()
+        shutil.copy2(database, copy)
+    log("images are there")
+
+
 def node():
     (STATE / "containerd.toml").write_text(CONTAINERD)
     (STATE / "cni" / "carpool.conflist").write_text(json.dumps(CNI))
     (STATE / "kubelet.json").write_text(json.dumps(KUBELET))
     (STATE / "proxy.json").write_text(json.dumps(PROXY))
     assert ipaddress.ip_address(NODE) not in ipaddress.ip_network(PODS)
-    yield start("containerd", "--config", STATE / "containerd.toml", program="/usr/bin/containerd")
-    while not pathlib.Path(RUNTIME).exists():
+    while not (STATE / "images" / "complete").exists():
         time.sleep(0.1)
-    for archive in sorted((STATE / "images").glob("*.tar")):
-        run("ctr", "--namespace", "k8s.io", "images", "import", "--all-platforms", archive)
-    log("images loaded")
+    seed()
+    yield start_containerd(STATE / "containerd")
     yield start("kubelet", kubeconfig("kubelet"), f"--config={STATE}/kubelet.json",
                 f"--root-dir={STATE}/kubelet", f"--cert-dir={STATE}/kubelet/pki",
                 f"--node-ip={NODE}", "--hostname-override=carpool")
@@ -192,7 +226,7 @@ def node():
 def main():
     prepare()
     running = dict(control_plane())
-    if sys.argv[3] == "0":
+    if not CONTROL_PLANE:
         running.update(node())
     while True:
         try:
