@@ -287,7 +287,11 @@ class Reload(Cluster):
             self.assert_no_failure(load)
 
     def test_the_secret_rotates(self):
-        pod = self.pod("carpool-e2e-secret")
+        template, config = render()
+        for container in template["spec"]["containers"]:
+            if container["name"] == "example":  # the same volume, in a container that has a shell
+                container["volumeMounts"] = [{"name": "carpool-secrets", "mountPath": "/seen"}]
+        pod = self.pod("carpool-e2e-secret", template=template, config=config)
         with removed(pod):
             pod.start().serving()
             with Load([pod]) as load:
@@ -297,11 +301,16 @@ class Reload(Cluster):
                 self.postgresql.query("ALTER ROLE guestbook PASSWORD 'second'")
                 self.postgresql.password = "second"
                 pod.secret.write({"password": "second"})
+                self.assertTrue(until(lambda: self.seen_by(pod) == "second", RELOAD_SECONDS_MAX))
                 opened = self.connects(pod)
                 pod.execute("/carpool", "reconnect")
                 self.assertTrue(until(lambda: self.connects(pod) > opened), "nothing reconnected")
                 load.run_for(100)
             self.assert_no_failure(load)
+
+    @staticmethod
+    def seen_by(pod):
+        return pod.execute("cat", "/seen/password", container="example")
 
     @staticmethod
     def connects(pod):
