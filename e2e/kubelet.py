@@ -203,6 +203,11 @@ class Pod:
     def execute(self, *command, container="carpool"):
         return podman("exec", self.container(container), *command)
 
+    def stream(self, *command, container="carpool"):
+        """The same, running, with pipes to its input and output."""
+        return subprocess.Popen(["podman", "exec", "--interactive", self.container(container), *command],
+                                stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
     def log(self, name):
         done = podman("logs", "--tail", "40", self.container(name), check=False)
         return done.stdout + done.stderr

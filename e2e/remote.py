@@ -92,6 +92,14 @@ class Pod(kubelet.Pod):
             c for c in spec.get("initContainers", []) + spec["containers"] if c["name"] == "carpool"))
         self.started_in = None
 
+    @classmethod
+    def of(cls, name):
+        """One that is there already, to be asked."""
+        cls.proxy_port = cls.proxy_port or prepare()
+        pod = cls.__new__(cls)
+        pod.name = name
+        return pod
+
     def manifest(self, application):
         spec = copy.deepcopy(self.template["spec"])
         for container in spec.get("initContainers", []) + spec["containers"]:
@@ -187,6 +195,12 @@ class Pod(kubelet.Pod):
 
     def execute(self, *command, container="carpool"):
         return kubectl("exec", self.name, "--container", container, "--", *command)
+
+    def stream(self, *command, container="carpool"):
+        return subprocess.Popen(
+            [KUBECTL, "--kubeconfig", KUBECONFIG, "--namespace", NAMESPACE, "exec", "--stdin", self.name,
+             "--container", container, "--", *command],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def log(self, name):
         done = kubectl("logs", self.name, "--container", name, "--tail", "40", check=False)
