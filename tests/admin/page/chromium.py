@@ -109,8 +109,9 @@ class Chromium:
         return result["result"].get("value")
 
     def text(self, selector):
-        """As a person sees it; empty while there is no such element."""
-        return self.value(f"document.querySelector({json.dumps(selector)})?.innerText ?? ''")
+        """As a person sees it; empty while there is no such element, or it is hidden."""
+        return self.value(f"(e => e?.checkVisibility() ? e.innerText : '')"
+                          f"(document.querySelector({json.dumps(selector)}))")
 
     def resize(self, width, height):
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=height,

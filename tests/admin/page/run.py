@@ -189,7 +189,7 @@ def load_and_resize(page, sidecar, checks, pictures):
         # Three samples of five seconds: a line, and not a dot.
         throwaway.wait_until(lambda: page.value(
             "[...document.querySelectorAll('figure path.line')].some("
-            "p => (p.getAttribute('d').match(/L/g) || []).length >= 2)"), 60, "charts")
+            "p => ((p.getAttribute('d') || '').match(/L/g) || []).length >= 2)"), 60, "charts")
         checks.hold("under load: charts are drawn", True)
         pictures.take("load")
         sidecar.configure(2 * POOL_SIZE)
@@ -213,6 +213,8 @@ def manners(page, sidecar, checks, pictures):
     page.resize(*PHONE)
     checks.hold("a phone needs no sideways scrolling", page.value(
         "document.documentElement.scrollWidth <= window.innerWidth"))
+    checks.hold("nor do its tables", page.value(
+        "[...document.querySelectorAll('.scroll')].every(e => e.scrollWidth <= e.clientWidth)"))
     pictures.take_on_phone("load")
     page.press_tab()
     checks.hold("the first Tab offers to skip to the pools", page.value(
