@@ -7,7 +7,6 @@
 #include <utility>
 
 #include "admin/clock.h"
-#include "admin/diagnosis.h"
 #include "admin/door.h"
 #include "admin/history.h"
 #include "admin/http_answer.h"
@@ -191,11 +190,6 @@ void AdminServer::Impl::metrics(const Request&, Response& out) {
 void AdminServer::Impl::status(const Request& in, Response& out) {
   const bool detailed = in.get_param_value("detailed") == "1";
   std::optional<pool::Snapshot> snapshot = source.snapshot(detailed);
-  // The lists cost the loop most, so they are made for nobody unless clients wait.
-  if (snapshot && !detailed &&
-      std::any_of(snapshot->pools.begin(), snapshot->pools.end(), needs_details)) {
-    snapshot = source.snapshot(true);
-  }
   if (!snapshot) return set_error(out, 503, kNoAnswer);
   if (in.has_param("database")) {
     const std::string database = in.get_param_value("database");

@@ -180,10 +180,6 @@ Diagnosis of_full_pool(const PoolSnapshot& pool, const pool::Snapshot& snapshot)
 
 }  // namespace
 
-bool needs_details(const PoolSnapshot& pool) {
-  return waiting(pool) > 0;
-}
-
 Diagnosis diagnose(const PoolSnapshot& pool, const pool::Snapshot& snapshot) {
   const std::string name = pool.database + "/" + pool.user;
   const bool waits = waiting(pool) > 0;

@@ -30,11 +30,8 @@ struct Diagnosis {
 };
 
 // Of a pool in which nobody waits, the cause is empty unless PostgreSQL cannot be reached or it is
-// paused. `snapshot` holds the lists of clients; without them, long holders cannot be told from
-// many short ones.
+// paused. `snapshot` lists at least the clients that hold servers of pools in which somebody waits;
+// without them, long holders cannot be told from many short ones.
 Diagnosis diagnose(const pool::PoolSnapshot& pool, const pool::Snapshot& snapshot);
-
-// Whether diagnose() would look at the lists of clients.
-bool needs_details(const pool::PoolSnapshot& pool);
 
 }  // namespace carpool::admin

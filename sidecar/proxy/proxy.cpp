@@ -514,6 +514,15 @@ pool::Snapshot Proxy::snapshot(bool detailed) {
   snapshot.draining = draining_;
   snapshot.paused = paused_;
   snapshot.uptime_us = now - started_us_;
+  // Who holds servers is listed without being asked for, since it says why others wait: so many are
+  // few, and thousands of idle clients cost nothing.
+  for (const auto& [key, pool] : pools_) {
+    if (detailed || pool->clients(ClientState::Waiting).empty()) continue;
+    pool->pool().for_each_slot([&](pool::Slot& slot) {
+      Client* client = static_cast<Server&>(slot).client();
+      if (client != nullptr) snapshot.client_list.push_back(client->snapshot(now));
+    });
+  }
   if (!detailed) return snapshot;
   for (const auto& [id, client] : clients_) snapshot.client_list.push_back(client->snapshot(now));
   for (const auto& [key, pool] : pools_) {

@@ -126,10 +126,8 @@ class SampleProxy {
     out.config = [this] { return guarded(config_); };
     out.snapshot = [this](bool detailed) {
       std::optional<pool::Snapshot> snapshot = guarded(snapshot_);
-      if (snapshot && !detailed) {
-        snapshot->client_list.clear();
-        snapshot->server_list.clear();
-      }
+      // As the proxy does: without being asked it tells only who holds servers.
+      if (snapshot && !detailed) snapshot->server_list.clear();
       return snapshot;
     };
     out.control = [this](Control what, const std::string& database) -> Result<std::string> {
