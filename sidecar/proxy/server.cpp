@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "base/check.h"
 #include "pg/error_response.h"
@@ -61,6 +62,7 @@ void Server::lend(Client& client, Micros waited_us) {
   CHECK(client_ == nullptr && slot_state() == SlotState::Leased);
   client_ = &client;
   waited_us_ = waited_us;
+  described_ = repeats_description_ = false;
   lent_us_ = ready_us_ = pool_.proxy().loop().now_us();
   pool_.counters().wait.observe(waited_us);
   if (waited_us > 0) pool_.counters().waits++;
@@ -270,8 +272,13 @@ std::size_t Server::process(ByteSpan in) {
           flush();  // what on_error() says comes behind it
           passing_ = on_error(frame);
           break;
+        case 't':
+          passing_ = on_reply('t', 0) && !std::exchange(repeats_description_, false);
+          described_ = true;
+          break;
         case 'Z':
           passing_ = on_reply('Z', static_cast<char>(frame.body()[0]));
+          if (passing_) described_ = repeats_description_ = false;
           break;
         default:
           passing_ = on_reply(frame.type, 0);
@@ -455,6 +462,7 @@ bool Server::on_error(const pg::Frame& frame) {
 // already been sent.
 void Server::heal() {
   const Bytes batch = session_.take_batch();
+  repeats_description_ = described_;
   Outgoing out(batch, pool_.proxy().scratch());
   pg::Framer framer(pg::Framer::Side::FromClient);
   Bytes answer;

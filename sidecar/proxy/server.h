@@ -153,6 +153,10 @@ class Server final : public pool::Slot, public net::StreamListener {
   std::uint32_t replays_ = 0;  // queries that restore the client's settings, under way
   bool ready_held_ = false;    // the client's ReadyForQuery waits for them
   bool needs_reset_ = false;   // resetQuery must run before the next lease
+  // A ParameterDescription of the batch at hand has gone to the client; the one of its repetition
+  // is not to follow it.
+  bool described_ = false;
+  bool repeats_description_ = false;
   bool passing_ = false;       // the body of the reply at hand goes to the client
   bool fatal_passed_ = false;  // PostgreSQL has already told the client that it goes
   bool ready_ = false;         // opened: the relay has the socket

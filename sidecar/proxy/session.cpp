@@ -4,6 +4,7 @@
 #include "proxy/session.h"
 
 #include <algorithm>
+#include <optional>
 
 #include "pg/error_response.h"
 #include "pg/messages.h"
@@ -16,6 +17,18 @@ using Taken = ServerSession::Taken;
 namespace {
 
 constexpr std::string_view kStrings = "standard_conforming_strings";
+
+// What a SET of it means; none where it is spelled in a rarer way (parse_bool() takes prefixes,
+// too).
+std::optional<bool> boolean_of(std::string_view set) {
+  for (const char* on : {"on", "true", "yes", "1"}) {
+    if (set == pg::set_sql(kStrings, on)) return true;
+  }
+  for (const char* off : {"off", "false", "no", "0"}) {
+    if (set == pg::set_sql(kStrings, off)) return false;
+  }
+  return std::nullopt;
+}
 
 }  // namespace
 
@@ -250,11 +263,8 @@ pg::ScanOptions ServerSession::how_read(std::string_view text, const ClientSessi
   } else if (tracker_.owes_ready()) {
     // An error in what is under way may take it back.
     options.standard_conforming_strings.reset();
-  } else if (*set == pg::set_sql(kStrings, "off")) {
-    options.standard_conforming_strings = false;
-  } else if (*set != pg::set_sql(kStrings, "on")) {
-    // As the startup packet spells it; PostgreSQL's own word for it comes with the first reply.
-    options.standard_conforming_strings.reset();
+  } else {
+    options.standard_conforming_strings = boolean_of(*set);
   }
   return options;
 }
