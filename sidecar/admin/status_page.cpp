@@ -151,7 +151,7 @@ th, td {
 }
 thead th { color: var(--soft); font-size: .85rem; }
 tr > :first-child { text-align: left; padding-left: 0; }
-@media (max-width: 30rem) { th, td { padding-left: .6rem; } }
+@media (max-width: 30rem) { th, td { padding-left: .35rem; font-size: .8rem; } }
 #config-lists { margin-top: .75rem; }
 .scroll { overflow-x: auto; flex: 0 1 auto; }
 pre { overflow-x: auto; background: var(--card); border: 1px solid var(--line); padding: .75rem; }
