@@ -49,8 +49,8 @@ inline constexpr std::size_t kSetSqlBytesMax = 8 * 1024;
 
 Scan scan(std::string_view sql, const ScanOptions& options = {});
 
-// Whether it is seen at a glance that scan() finds nothing: one SELECT, INSERT, UPDATE or DELETE that
-// calls no function, because it has no parenthesis, and makes no table. False says nothing.
+// Whether it is seen at a glance that scan() finds nothing: one SELECT, INSERT, UPDATE or DELETE
+// that calls no function, because it has no parenthesis, and makes no table. False says nothing.
 bool leaves_nothing(std::string_view sql);
 
 // Whether the effects depend on what a Bind brings.
