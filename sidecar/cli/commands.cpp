@@ -251,6 +251,7 @@ std::string wrong_command(const CLI::App& app, int argc, const char* const* argv
     const std::string word = argv[i];
     if (word.starts_with('-')) return "";
     std::vector<std::string> names;
+    names.reserve(nested.size());
     for (const CLI::App* command : nested) names.push_back(command->get_name());
     const auto found = std::find(names.begin(), names.end(), word);
     if (found == names.end()) {
