@@ -1,6 +1,6 @@
-"""Carpool beside PgBouncer, a bare relay, HAProxy as a plain TCP relay, and no pooler at all, before the
-same
-PostgreSQL in interleaved rounds. Prints medians and ratios, and which targets are met."""
+"""Carpool beside PgBouncer, a bare relay, HAProxy as a plain TCP relay, and no pooler at all,
+before the same PostgreSQL in interleaved rounds. Prints medians and ratios, and which targets are
+met."""
 
 import argparse
 import contextlib

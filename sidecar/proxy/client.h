@@ -65,9 +65,9 @@ class Client final : public net::StreamListener,
     return std::uint64_t{pending_.capacity()} + stream_.queued_capacity() +
            (with_kernel ? stream_.kernel_bytes() : 0);
   }
-  // What it has left on its server, or is in the middle of, would be lost on another.
   // It has said Terminate, and everything that it asked before is answered.
   bool leaving() const { return leaving_; }
+  // What it has left on its server, or is in the middle of, would be lost on another.
   bool must_keep_server() const { return session_->pinned() || failing_ != Failing::No; }
 
   // The pool knows what to greet it with.
