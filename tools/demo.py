@@ -51,7 +51,7 @@ class Demo:
         HOME.mkdir()
         with contextlib.ExitStack() as stack:
             stack.callback(shutil.rmtree, HOME, ignore_errors=True)
-            self.postgres = Postgres(HOME)
+            self.postgres = Postgres(HOME, port=5432)
             stack.callback(self.postgres.stop)
             self.port, self.admin_port = free_port(6432), free_port(9930)
             self.control_port = free_port(9931)

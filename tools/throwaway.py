@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import pathlib
+import random
 import shutil
 import signal
 import socket
@@ -22,15 +23,35 @@ POSTGRES_USER = "postgres" if os.geteuid() == 0 else None
 UNIX_PATH_MAX = 107 - len("/.s.PGSQL.65535")
 
 
-def free_port(wanted=0):
-    """`wanted` where it is free, else any."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((LOOPBACK, wanted))
-        except OSError:
-            probe.bind((LOOPBACK, 0))
-        return probe.getsockname()[1]
+# Below what Linux hands out by itself, so that no outgoing connection takes one in between.
+PORTS = range(20000, 32000)
+RESERVATIONS = []
+
+
+def reserve(port):
+    """Whether `port` is free and nobody else's: no other process of ours has it from free_port().
+    They tell each other by an abstract Unix socket, which goes when its process does."""
+    mark = socket.socket(socket.AF_UNIX)
+    try:
+        mark.bind(f"\0carpool-test-port-{port}")
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("", port))
+    except OSError:
+        mark.close()
+        return False
+    RESERVATIONS.append(mark)
+    return True
+
+
+def free_port(wanted=None):
+    """`wanted` where it can be had, else any. Not given twice, to nobody, while we run."""
+    if wanted and reserve(wanted):
+        return wanted
+    for _ in PORTS:
+        if reserve(port := random.choice(PORTS)):
+            return port
+    raise RuntimeError("no free port")
 
 
 def wait_until(condition, seconds, what, process=None, every=0.02):
@@ -93,7 +114,7 @@ class Postgres:
     in its folder and, where `tcp`, on loopback. In `home`, unless its user may not go there (a
     checkout under /root) or the socket's path would be too long: then in the temporary folder."""
 
-    def __init__(self, home, settings=(), tcp=False):
+    def __init__(self, home, settings=(), tcp=False, port=None):
         home = pathlib.Path(home)
         home.mkdir(parents=True, exist_ok=True)
         if reachable(home, POSTGRES_USER) and len(str(home / "postgres")) <= UNIX_PATH_MAX:
@@ -101,7 +122,7 @@ class Postgres:
             self.folder.mkdir()
         else:
             self.folder = pathlib.Path(tempfile.mkdtemp(prefix="carpool-postgres-"))
-        self.port = free_port(5432)
+        self.port = free_port(port)
         self.log = self.folder / "log"
         self.process = None
         try:

@@ -8,9 +8,11 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <cstddef>
 #include <cstring>
 #include <fstream>
 #include <iterator>
@@ -147,6 +149,34 @@ TempDir::~TempDir() {
   fs::remove_all(path_, ignored);
 }
 
+namespace {
+
+// Whether `port` is free and no other process of ours has it from free_port() (here or in
+// tools/throwaway.py): they tell each other by an abstract Unix socket, which lasts as long as its
+// process does.
+bool reserve(int port) {
+  const int mark = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  const std::string name = "carpool-test-port-" + std::to_string(port);
+  sockaddr_un abstract{};
+  abstract.sun_family = AF_UNIX;
+  name.copy(abstract.sun_path + 1, sizeof abstract.sun_path - 1);
+  const auto length = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + name.size());
+  const int probe = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  const int on = 1;
+  setsockopt(probe, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_port = htons(static_cast<std::uint16_t>(port));
+  address.sin_addr.s_addr = htonl(INADDR_ANY);
+  const bool ours = bind(mark, reinterpret_cast<sockaddr*>(&abstract), length) == 0 &&
+                    bind(probe, reinterpret_cast<sockaddr*>(&address), sizeof address) == 0;
+  close(probe);
+  if (!ours) close(mark);  // else kept, on purpose, to our end
+  return ours;
+}
+
+}  // namespace
+
 int free_port() {
   constexpr int kFirst = 20000;
   constexpr int kCount = 12000;  // up to 31999; Linux hands out 32768 and above by itself
@@ -154,16 +184,7 @@ int free_port() {
   for (int tries = 0; tries < kCount; tries++) {
     const int port = kFirst + next;
     next = (next + 1) % kCount;
-    const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    const int on = 1;
-    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-    sockaddr_in address{};
-    address.sin_family = AF_INET;
-    address.sin_port = htons(static_cast<std::uint16_t>(port));
-    address.sin_addr.s_addr = htonl(INADDR_ANY);
-    const bool taken = bind(fd, reinterpret_cast<sockaddr*>(&address), sizeof address) != 0;
-    close(fd);
-    if (!taken) return port;
+    if (reserve(port)) return port;
   }
   throw std::runtime_error("no free port");
 }

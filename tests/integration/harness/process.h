@@ -64,8 +64,8 @@ class TempDir {
   std::filesystem::path path_;
 };
 
-// A TCP port on loopback that nobody listens on, below the kernel's ephemeral range so that no
-// outgoing connection takes it in between.
+// A TCP port that nobody listens on, below the kernel's ephemeral range so that no outgoing
+// connection takes it in between; not given to another test while this process runs.
 int free_port();
 
 std::string read_file(const std::filesystem::path& path);
