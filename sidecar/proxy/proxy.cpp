@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "base/check.h"
 #include "proxy/client.h"
@@ -347,91 +348,6 @@ void Proxy::apply(const config::Config& config) {
   open_configured_pools();
 }
 
-template <typename Fn>
-bool Proxy::for_each_pool(const std::string& database, Fn&& fn) {
-  bool found = database.empty();
-  for (auto& [key, pool] : pools_) {
-    if (!database.empty() && key.database != database) continue;
-    found = true;
-    fn(pool->pool());
-    pool->mark_dirty();
-  }
-  return found;
-}
-
-bool Proxy::pause(const std::string& database) {
-  if (database.empty()) paused_ = true;
-  return for_each_pool(database, [](pool::Pool& pool) { pool.set_paused(true); });
-}
-bool Proxy::resume(const std::string& database) {
-  if (database.empty()) paused_ = false;
-  return for_each_pool(database, [](pool::Pool& pool) { pool.set_paused(false); });
-}
-bool Proxy::reconnect(const std::string& database) {
-  return for_each_pool(database, [](pool::Pool& pool) { pool.reconnect(); });
-}
-
-bool Proxy::kill(const std::string& database) {
-  bool found = false;
-  for (auto& [key, pool] : pools_) {
-    if (key.database != database) continue;
-    found = true;
-    pool->pool().set_paused(true);
-    std::vector<Client*> clients;
-    for (std::size_t state = 0; state < pool::kClientStates; ++state) {
-      if (static_cast<ClientState>(state) == ClientState::Closing) continue;
-      pool->clients(static_cast<ClientState>(state)).for_each([&](Client& client) {
-        clients.push_back(&client);
-      });
-    }
-    for (Client* client : clients) client->close_with_error("57P01", "killed at the console");
-    close_servers(*pool, "killed at the console");
-    pool->mark_dirty();
-  }
-  return found;
-}
-
-bool Proxy::is_paused(const std::string& database) const {
-  if (database.empty()) return paused_;
-  return std::any_of(pools_.begin(), pools_.end(), [&](const auto& entry) {
-    return entry.first.database == database && entry.second->pool().paused();
-  });
-}
-
-void Proxy::set_console(std::string version, std::function<void()> reload) {
-  version_ = std::move(version);
-  reload_ = std::move(reload);
-}
-
-// Between two turns: a client that asks is in the middle of one.
-void Proxy::ask_reload() {
-  loop_.post([this] {
-    if (reload_ && !closed_) reload_();
-  });
-}
-
-void Proxy::begin_drain() {
-  draining_ = true;
-  for_each_pool("", [](pool::Pool& pool) { pool.set_draining(true); });
-}
-
-void Proxy::end_clients() {
-  ending_clients_ = true;
-  for (auto& [key, pool] : pools_) {
-    for (const ClientState state : {ClientState::Authenticating, ClientState::Idle}) {
-      pool->clients(state).for_each(
-          [](Client& client) { client.close_with_error("57P01", "Carpool is shutting down"); });
-    }
-    pool->clients(ClientState::Attached).for_each([](Client& client) {
-      Server* server = client.server();
-      if (server->tracker().idle() && !server->in_transaction() && !client.inside_message()) {
-        client.close_with_error("57P01", "Carpool is shutting down");
-      }
-    });
-  }
-  startup_clients_.for_each([](Client& client) { client.close(); });
-}
-
 void Proxy::close_servers(LivePool& pool, const char* why) {
   pool.pool().for_each_slot([why](pool::Slot& slot) {
     Server& server = static_cast<Server&>(slot);
@@ -471,8 +387,6 @@ bool Proxy::has_servers(const std::string& database) const {
   return false;
 }
 
-// ---- observing
-
 std::string Proxy::why_no_database() const {
   if (!database_check_.running() || database_check_.ok()) return "";
   return database_check_.why();
@@ -497,65 +411,6 @@ void Proxy::open_configured_pools() {
     if (database.name == "*" || database.pool.min_idle == 0 || database.server.user.empty())
       continue;
     if (LivePool* pool = find_pool(database.name, database.server.user)) pool->mark_dirty();
-  }
-}
-
-pool::Snapshot Proxy::snapshot(bool detailed) {
-  const Micros now = loop_.now_us();
-  pool::Snapshot snapshot;
-  for (const auto& [key, pool] : pools_) snapshot.pools.push_back(pool->snapshot(now));
-  snapshot.clients = client_count();
-  snapshot.clients_max = config_.listen.clients_max;
-  snapshot.clients_rejected = rejected_;
-  snapshot.memory_used_bytes = memory_.used_bytes();
-  snapshot.memory_limit_bytes = memory_.limit_bytes();
-  snapshot.client_connects = client_connects_;
-  snapshot.accept_paused = accept_paused_;
-  snapshot.draining = draining_;
-  snapshot.paused = paused_;
-  snapshot.uptime_us = now - started_us_;
-  // Who holds servers is listed without being asked for, since it says why others wait: so many are
-  // few, and thousands of idle clients cost nothing.
-  for (const auto& [key, pool] : pools_) {
-    if (detailed || pool->clients(ClientState::Waiting).empty()) continue;
-    pool->pool().for_each_slot([&](pool::Slot& slot) {
-      Client* client = static_cast<Server&>(slot).client();
-      if (client != nullptr) snapshot.client_list.push_back(client->snapshot(now));
-    });
-  }
-  if (!detailed) return snapshot;
-  for (const auto& [id, client] : clients_) snapshot.client_list.push_back(client->snapshot(now));
-  for (const auto& [key, pool] : pools_) {
-    pool->pool().for_each_slot([&](pool::Slot& slot) {
-      snapshot.server_list.push_back(static_cast<Server&>(slot).snapshot(now));
-    });
-  }
-  return snapshot;
-}
-
-void Proxy::log_stats() {
-  for (const auto& [key, pool] : pools_) {
-    const pool::PoolSnapshot now = pool->snapshot(loop_.now_us());
-    const auto servers = [&](SlotState state) {
-      return now.servers[static_cast<std::size_t>(state)];
-    };
-    const auto clients = [&](ClientState state) {
-      return now.clients[static_cast<std::size_t>(state)];
-    };
-    log::info("pool", {{"database", now.database},
-                       {"user", now.user},
-                       {"size", now.size},
-                       {"servers_idle", servers(SlotState::Idle)},
-                       {"servers_leased", servers(SlotState::Leased)},
-                       {"servers_connecting", servers(SlotState::Connecting)},
-                       {"clients_idle", clients(ClientState::Idle)},
-                       {"clients_attached", clients(ClientState::Attached)},
-                       {"clients_waiting", clients(ClientState::Waiting)},
-                       {"oldest_wait_ms", now.oldest_waiter_us / kMicrosPerMilli},
-                       {"queries", now.counters.queries},
-                       {"transactions", now.counters.transactions},
-                       {"acquire_timeouts", now.counters.acquire_timeouts},
-                       {"server_connects", now.counters.server_connects}});
   }
 }
 
