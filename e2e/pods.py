@@ -218,6 +218,14 @@ class Life(Cluster):
                 pod.start()
                 self.assertEqual(pod.completed(), {"example": 0, "carpool": 0})
 
+    def test_carpool_quit_says_that_it_went_well_before_the_sidecar_has_ended(self):
+        """The sidecar is its container's first process, whose end kills the others; a race, hence the tries."""
+        for _ in range(8):
+            pod = self.pod("carpool-e2e-quit", "sidecar=classic")
+            with removed(pod):
+                pod.start(application=False)
+                self.assertIn("ending", pod.execute("/carpool", "quit"))
+
     def test_a_unix_socket_serves_too(self):
         pod = self.pod("carpool-e2e-socket", "carpool.config.server.sslMode=disable",
                        "carpool.config.pool.minIdle=0", values="production")

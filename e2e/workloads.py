@@ -7,6 +7,7 @@ a node that is drained. E2E_KUBECONFIG names the cluster, E2E_REGISTRY where its
 import contextlib
 import json
 import pathlib
+import re
 import statistics
 import subprocess
 import threading
@@ -156,6 +157,27 @@ class Installed(OnCluster):
             self.assertLessEqual(sidecar["state"]["running"]["startedAt"],
                                  application["state"]["running"]["startedAt"])
             self.assertEqual((sidecar["restartCount"], application["restartCount"]), (0, 0))
+
+    def test_the_probes_of_the_kubelet_pass(self):
+        """By its own count."""
+        for pod in running():
+            node = pod.object()["spec"]["nodeName"]
+
+            def counted(pod=pod, node=node):
+                text = kubectl("get", "--raw", f"/api/v1/nodes/{node}/proxy/metrics/probes")
+                return {match[1, 2]: float(match[3]) for match in re.finditer(
+                    rf'^prober_probe_total{{container="carpool",.*pod="{pod.name}",.*probe_type="(\w+)",'
+                    r'result="(\w+)"} (\S+)', text, re.MULTILINE)}
+
+            self.assertTrue(until(lambda: counted().get(("Liveness", "successful"), 0) > 1), counted())
+            self.assertEqual(counted().get(("Startup", "successful")), 1)
+            self.assertNotIn(("Liveness", "failed"), counted())
+            self.assertNotIn("Readiness", {kind for kind, _ in counted()})
+
+    def test_the_hooks_of_helm_test_pass(self):
+        # `visit` asks the Service by its name, which takes a cluster with DNS.
+        dns = kubectl("get", "service", "kube-dns", namespace="kube-system", check=False).returncode == 0
+        helm("test", RELEASE, *([] if dns else ["--filter", f"!name={RELEASE}-visit"]))
 
     def test_an_upgrade_of_the_configuration_is_in_force_without_a_restart(self):
         before = {pod.name: pod.object()["metadata"]["uid"] for pod in running()}
@@ -317,6 +339,9 @@ class Injected(OnCluster):
         self.assertEqual(pod.get("/visits", 8080, "POST", name)[0], 200)
         self.assertGreater(pod.metrics()["carpool_clients"], 0)
 
+    def test_the_hook_of_helm_test_passes(self):
+        helm("test", self.release)
+
     def test_services(self):
         for kind in ("Deployment", "StatefulSet"):
             name = f"injected-{kind.lower()}"
@@ -333,6 +358,28 @@ class Injected(OnCluster):
         self.create("Pod", "v1", "injected-pod", self.spec([]))
         kubectl("wait", "--for=condition=Ready", "--timeout=120s", "pod/injected-pod")
         self.assert_serving("injected-pod")
+
+    def test_a_label_that_names_no_configmap_leaves_the_pod_pending_with_an_event_that_says_so(self):
+        name, missing = "injected-nowhere", "nobody-made-this"
+        labels = {"labels": {"app": name, "carpool/inject": missing}}
+        remote.apply({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, **labels},
+                      "spec": self.spec([], migrate=False)})
+        self.addCleanup(kubectl, "delete", "pod", name, "--ignore-not-found", "--wait=false")
+
+        def said():
+            events = get("events", "--field-selector", f"involvedObject.name={name}")["items"]
+            return [event["message"] for event in events if event["reason"] == "FailedMount"]
+
+        self.assertTrue(until(said), "no event says it")
+        self.assertIn(f'configmap "{missing}" not found', said()[0])
+        pod = remote.Pod.of(name)
+        self.assertEqual(pod.object()["status"]["phase"], "Pending")
+        self.assertFalse(pod.state("carpool").get("started"))
+        # Once it is made, the pod goes on by itself.
+        config = get("configmap", self.label)["data"]
+        remote.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": missing}, "data": config})
+        self.addCleanup(kubectl, "delete", "configmap", missing)
+        self.assertTrue(until(lambda: pod.state("carpool").get("started")))
 
     def test_jobs_complete(self):
         for kind in ("Job", "CronJob"):

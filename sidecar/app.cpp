@@ -5,6 +5,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <chrono>
 #include <csignal>
 #include <cstdio>
@@ -12,6 +13,7 @@
 #include <fstream>
 #include <memory>
 #include <optional>
+#include <thread>
 
 #include "admin/admin_server.h"
 #include "config/diff.h"
@@ -39,6 +41,9 @@ constexpr std::chrono::milliseconds kAnswerMax{1000};
 // period is 30 s, drain.timeout's default 25 s.
 constexpr Micros kLastTransactions_us = 2 * kMicrosPerSecond;
 constexpr Micros kDrainTick_us = 50 * kMicrosPerMilli;
+// After everything, how long others in the container may take to end.
+constexpr Micros kOthers_us_max = 2 * kMicrosPerSecond;
+constexpr std::chrono::milliseconds kOthersPause{5};
 
 double unix_seconds() {
   return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
@@ -74,6 +79,17 @@ void raise_descriptor_limit() {
   if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
   limit.rlim_cur = limit.rlim_max;
   setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+// A container's first process takes the others along, and one of them may be the `carpool quit` of a
+// `kubectl exec`, which has yet to say that it went well: it would end with 137.
+void let_others_end() {
+  if (getpid() != 1) return;
+  const Micros end_us = net::Loop::clock_us() + kOthers_us_max;
+  // Signal 0 to -1 reaches nobody, and ESRCH says that there is nobody else (kill(2)).
+  while ((kill(-1, 0) == 0 || errno != ESRCH) && net::Loop::clock_us() < end_us) {
+    std::this_thread::sleep_for(kOthersPause);
+  }
 }
 
 class App {
@@ -192,6 +208,7 @@ int App::run() {
                           {"hash", loaded.sha256}});
   loop_.run();
   (*server).reset();  // no question comes any more
+  let_others_end();
   log::info("ended", {{"exit_code", exit_code_}});
   // Not even a thread that a silent PostgreSQL holds keeps the process.
   if (proxy_->threads_busy()) std::_Exit(exit_code_);
