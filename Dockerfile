@@ -22,10 +22,9 @@ RUN test -z "$ARCHIVES" || tools/archives "$ARCHIVES"
 COPY CMakeLists.txt ./
 COPY sidecar sidecar
 ARG VERSION=0.1.0
-# The tests are built and run elsewhere; here CMake only has to find their folder.
-RUN mkdir -p tests && touch tests/CMakeLists.txt \
-    && cmake -S . -B /build -G Ninja -DCMAKE_BUILD_TYPE=RelWithDebInfo -DCARPOOL_VERSION="$VERSION" \
-        -DCARPOOL_ARCHIVES="$ARCHIVES" \
+# The tests are built and run elsewhere.
+RUN cmake -S . -B /build -G Ninja -DCMAKE_BUILD_TYPE=RelWithDebInfo -DCARPOOL_VERSION="$VERSION" \
+        -DCARPOOL_ARCHIVES="$ARCHIVES" -DCARPOOL_TESTS=OFF \
     && ninja -C /build carpool \
     && strip /build/carpool
 

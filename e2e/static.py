@@ -7,8 +7,10 @@
 
 import copy
 import json
+import pathlib
 import re
 import sys
+import tempfile
 import unittest
 
 import yaml
@@ -19,6 +21,24 @@ from render import (APPLICATION, BIN, CARPOOL, CHARTS, E2E, MANIFESTS, POD, ROOT
 
 GOLDEN = E2E / "golden"
 UPDATE = False
+
+
+class Recipe(unittest.TestCase):
+    """Of the image; building it takes minutes and is a part of `e2e pods`."""
+
+    def test_what_the_dockerfile_copies_is_enough_to_build_from(self):
+        text = (ROOT / "Dockerfile").read_text()
+        copied = re.findall(r"^COPY (?!--)(\S+) \S+$", text, re.MULTILINE)
+        options = [option for option in re.findall(r"-D[A-Z_]+=\S+", text) if "$" not in option]
+        ignored = (ROOT / ".dockerignore").read_text().splitlines()
+        self.assertLessEqual({"CMakeLists.txt", "sidecar"}, set(copied))
+        with tempfile.TemporaryDirectory() as folder:
+            for name in copied:
+                self.assertIn("!" + name, ignored)
+                target = pathlib.Path(folder) / name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.symlink_to(ROOT / name)
+            must("cmake", "-S", folder, "-B", f"{folder}/build", "-G", "Ninja", "--log-level=WARNING", *options)
 
 
 class Charts(unittest.TestCase):
