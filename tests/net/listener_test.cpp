@@ -143,6 +143,10 @@ TEST_F(ListenerTest, MayBeClosedInsideItsCallback) {
 
 TEST_F(ListenerTest, StopsAcceptingWithoutDescriptorsAndGoesOnWhenThereAreSome) {
   ASSERT_TRUE(listener_.listen_tcp(loop_, "127.0.0.1", 0, handler()));
+  // One before there are none: UBSan needs a pipe where it sees an object's type for the first
+  // time.
+  clients_.push_back(connect_tcp(listener_.port()));
+  ASSERT_TRUE(run_until(loop_, [&] { return accepted_.size() == 1; }));
   for (int i = 0; i < 2; ++i) clients_.push_back(connect_tcp(listener_.port()));
   rlimit before{};
   ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
@@ -159,9 +163,9 @@ TEST_F(ListenerTest, StopsAcceptingWithoutDescriptorsAndGoesOnWhenThereAreSome) 
   ASSERT_TRUE(stopped && waited);
   EXPECT_EQ(exhausted_, std::vector<bool>{true});
   EXPECT_EQ(why_, "Too many open files");
-  EXPECT_TRUE(accepted_.empty());
+  EXPECT_EQ(accepted_.size(), 1u);
 
-  ASSERT_TRUE(run_until(loop_, [&] { return accepted_.size() == 2; })) << "nobody is lost";
+  ASSERT_TRUE(run_until(loop_, [&] { return accepted_.size() == 3; })) << "nobody is lost";
   EXPECT_EQ(exhausted_, (std::vector<bool>{true, false}));
 }
 
