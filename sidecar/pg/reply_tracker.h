@@ -79,6 +79,9 @@ class ReplyTracker {
   bool skipping() const { return skipping_; }
   // Whether the replies at hand are Carpool's own.
   bool front_is_ours() const { return !idle() && entries_[head_].ours; }
+  bool front_is_our_query() const {
+    return front_is_ours() && entries_[head_].request == Request::Query;
+  }
 
   // What the request whose replies are at hand was sent with.
   std::uint32_t front_tag() const { return idle() ? 0 : entries_[head_].tag; }

@@ -122,6 +122,7 @@ class ReportedValues {
  public:
   void set(std::string_view name, std::string_view value);
   const std::string* find(std::string_view name) const;  // in any case; null: not reported
+  const std::vector<std::pair<std::string, std::string>>& values() const { return values_; }
 
  private:
   std::vector<std::pair<std::string, std::string>> values_;  // names in lower case

@@ -116,7 +116,7 @@ class Server final : public pool::Slot, public net::StreamListener {
   void on_parameter(ByteSpan body);
   // What Carpool answers itself, now that all before it is answered.
   void answer_locals();
-  void own_query_done();
+  void replay_done();
 
   LivePool& pool_;
   const std::uint64_t id_;

@@ -133,9 +133,11 @@ bool Server::on_reply(char type, char status) {
   }
   if (verdict.ended && verdict.entry.tag != 0) session_.ended(verdict.entry, client_session());
   if (type != 'Z') return verdict.forward;
+  const bool own_query = verdict.entry.ours && verdict.entry.request == pg::Request::Query;
+  if (own_query && replays_ == 0 && !own_failed_) session_.own_query_done(own_query_);
   session_.ready(status, client_session());
   if (verdict.entry.ours) {
-    if (verdict.entry.request == pg::Request::Query) own_query_done();
+    if (own_query && replays_ > 0) replay_done();
     if (!ready_held_ || replays_ > 0) return false;
     ready_held_ = false;  // it stands for the client's own
     return true;
@@ -145,25 +147,20 @@ bool Server::on_reply(char type, char status) {
   return false;
 }
 
-void Server::own_query_done() {
-  if (replays_ > 0) {
-    if (--replays_ > 0) return;
-    if (client_ == nullptr) {
-      // Its client left before it was done: what it has now is known only after a reset.
-      pinned_ = needs_reset_ = true;
-    } else if (own_failed_) {
-      // The client's request is on its way behind it, and ran without its settings.
-      client_->close_with_error(
-          pg::sqlstate::kConnectionFailure,
-          fmt::format("the session's settings could not be restored on another server of {}: {}",
-                      pool_.describe(), own_error_));
-    } else {
-      session_.replayed(*client_session());
-    }
-    return;
+void Server::replay_done() {
+  if (--replays_ > 0) return;
+  if (client_ == nullptr) {
+    // Its client left before it was done: what it has now is known only after a reset.
+    pinned_ = needs_reset_ = true;
+  } else if (own_failed_) {
+    // The client's request is on its way behind it, and ran without its settings.
+    client_->close_with_error(
+        pg::sqlstate::kConnectionFailure,
+        fmt::format("the session's settings could not be restored on another server of {}: {}",
+                    pool_.describe(), own_error_));
+  } else {
+    session_.replayed(*client_session());
   }
-  if (!own_failed_ && !own_query_.empty()) session_.own_query_done(own_query_);
-  own_query_.clear();
 }
 
 void Server::answer_locals() {

@@ -127,7 +127,8 @@ class ServerSession {
   void ended(const pg::ReplyTracker::Entry& entry, ClientSession* client);
   void ready(char status, ClientSession* client);
   void parameter(std::string_view name, std::string_view value, ClientSession* client);
-  // A simple query of our own has been carried out.
+  // A simple query of our own that is no replay has been carried out; before its ready(), which
+  // would take what a ROLLBACK has undone for committed.
   void own_query_done(std::string_view sql);
   // What to tell the client for a Local entry. `*ends_query`: it holds a ReadyForQuery.
   Bytes local_answer(const pg::ReplyTracker::Entry& entry, bool* ends_query);

@@ -40,11 +40,10 @@ void ServerSession::apply(const pg::SessionEffect& effect, ClientSession* client
       break;
     case Kind::DiscardAll:
     case Kind::DeallocateAll:
+      // Not the unnamed one: PostgreSQL's DropAllPreparedStatements() leaves it.
       statements_.clear();
-      unnamed_ = {};
       if (client != nullptr) {
         client->statements.clear();
-        client->unnamed = {};
         if (effect.kind == Kind::DiscardAll) client->pinned_by_setting = false;
       }
       break;
@@ -211,7 +210,7 @@ void ServerSession::ready(char status, ClientSession* client) {
 void ServerSession::parameter(std::string_view name, std::string_view value,
                               ClientSession* client) {
   now_.set(name, value);
-  if (tracker_.front_is_ours()) return;  // known once it is done
+  if (tracker_.front_is_our_query()) return;  // known once it is done
   if (follower_.expects(name, value, reported_)) return;
   follower_.learn(name, value, reported_);
   if (client != nullptr) client->follower.learn(name, value, reported_);
@@ -220,6 +219,10 @@ void ServerSession::parameter(std::string_view name, std::string_view value,
 void ServerSession::own_query_done(std::string_view sql) {
   const pg::Scan scan = pg::scan(sql);
   for (const pg::SessionEffect& effect : scan.effects) apply(effect, nullptr);
+  // What the server says of itself counts for more.
+  for (const auto& [name, value] : now_.values()) {
+    if (!follower_.expects(name, value, reported_)) follower_.learn(name, value, reported_);
+  }
 }
 
 Bytes ServerSession::local_answer(const pg::ReplyTracker::Entry& entry, bool* ends_query) {

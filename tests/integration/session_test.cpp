@@ -84,6 +84,17 @@ TEST_F(Session, ASettingMadeUnderARowLimitIsFollowed) {
   EXPECT_EQ(value_of(second.query("select coalesce(current_setting('app.tenant', true), '')")), "");
 }
 
+TEST_F(Session, TheUnnamedStatementOutlivesADeallocateAll) {
+  // As in PostgreSQL: only those with names go.
+  Wire wire = client();
+  exchange(wire, parse_message("named", "deallocate all") + parse_message("", "select 7") +
+                     bind_message("", "named") + execute_message("") + sync_message());
+  client().query("select 'another lease'");
+  EXPECT_EQ(value_of(exchange(wire, bind_message("", "") + execute_message("") + sync_message())),
+            "7");
+  EXPECT_EQ(sqlstate_of(exchange(wire, bind_message("", "named") + sync_message())), "26000");
+}
+
 TEST_F(Session, TheUnnamedStatementOutlivesTheRestoringOfSettings) {
   // lib/pq: Parse, Describe, Sync, and in a lease of its own Bind, Execute, Sync. Between them the
   // server is made another client's, by a simple query of Carpool's own, which ends the unnamed
@@ -110,6 +121,38 @@ TEST_F(Session, TheUnnamedStatementOutlivesTheRestoringOfSettings) {
         value_of(exchange(second, bind_message("", "") + execute_message("") + sync_message())),
         "the other's");
   }
+}
+
+TEST_F(Session, WhatItsRollbackTookBackIsTakenBackHereToo) {
+  // A client that leaves inside its transaction: Carpool ends that, and nobody else is told what
+  // the settings are then.
+  const std::string show = "select coalesce(current_setting('app.tenant', true), '')";
+  {
+    Wire leaver = client();
+    leaver.query("set app.tenant to 'red'; set timezone to 'Asia/Tokyo'");
+    leaver.query("begin; reset app.tenant; reset timezone");
+  }
+  Wire other = client();
+  EXPECT_EQ(value_of(other.query(show)), "");
+  EXPECT_NE(value_of(other.query("show timezone")), "Asia/Tokyo");
+  {
+    Wire leaver = client();
+    leaver.query("begin; set app.tenant to 'red'; set timezone to 'Asia/Tokyo'");
+  }
+  Wire same = client({{"options", "-c app.tenant=red -c timezone=Asia/Tokyo"}});
+  EXPECT_EQ(value_of(same.query(show)), "red");
+  EXPECT_EQ(value_of(same.query("show timezone")), "Asia/Tokyo");
+}
+
+TEST_F(Session, WhatAFunctionSetIsKnownWhereCarpoolEndsItsBatch) {
+  {
+    Wire leaver = client();
+    ASSERT_TRUE(leaver.send(
+        parse_message("", "do $$begin perform set_config('timezone', 'Asia/Tokyo', false); end$$") +
+        bind_message("", "") + execute_message("") + message('H', "")));
+    EXPECT_NE(find(leaver.read_until("C"), 'C'), nullptr);
+  }
+  EXPECT_NE(value_of(client().query("show timezone")), "Asia/Tokyo");
 }
 
 TEST_F(Session, ANameThatIsTakenIsRefusedAsPostgresDoes) {
