@@ -101,7 +101,7 @@ class Load {
   void after(Micros delay_us, std::uint32_t index, Due due);
   void came(Seat& seat);
   void failed(const std::string& error, Micros since_us);
-  // Whether what began then belongs to the time that is measured.
+  // Whether it belongs to the time that is measured.
   bool counts(Micros at_us) const {
     return began_us_ != 0 && at_us >= began_us_ && at_us < ends_us_;
   }
@@ -130,7 +130,7 @@ class Load {
   std::uint64_t failed_ = 0;
   std::uint64_t unanswered_ = 0;
   std::vector<std::uint32_t> answers_us_;
-  std::uint64_t in_time_ = 0;  // answers that came before the end
+  std::uint64_t in_time_ = 0;  // answers that came in the time that is measured
   std::map<std::string, std::uint64_t> errors_;
 };
 
@@ -198,9 +198,9 @@ void Load::happened(std::uint32_t index, Event event) {
       break;
     case Event::Answered:
       asking_--;
+      in_time_ += counts(now_us_);  // else long queues would look slow: many asked before
       if (!counts(asked_us)) break;
       answers_us_.push_back(static_cast<std::uint32_t>(now_us_ - asked_us));
-      in_time_ += now_us_ < ends_us_;
       seat.served = true;
       break;
     case Event::Failed:
