@@ -19,6 +19,8 @@ using pool::SlotState;
 
 // While PostgreSQL stays away, its absence is logged this often.
 constexpr Micros kRepeatError_us = 30 * kMicrosPerSecond;
+// Two scrapes of Prometheus, as it is commonly set.
+constexpr Micros kAbandoned_us = 2 * 60 * kMicrosPerSecond;
 // SQLSTATE classes are two characters; PostgreSQL has about forty of them.
 constexpr std::size_t kErrorClassesMax = 64;
 
@@ -222,6 +224,15 @@ bool LivePool::abandoned() const {
   bool has_slot = false;
   pool_.for_each_slot([&](const pool::Slot&) { has_slot = true; });
   return !has_slot;
+}
+
+bool LivePool::forgotten(Micros now) {
+  if (!abandoned()) {
+    abandoned_us_ = 0;
+    return false;
+  }
+  if (abandoned_us_ == 0) abandoned_us_ = now;
+  return retired_ || now - abandoned_us_ >= kAbandoned_us;
 }
 
 // ---- counting

@@ -73,8 +73,10 @@ class LivePool {
   // Timeouts that need a look at the clock only now and then.
   void tick(Micros now);
 
-  // No client, no server and nothing worth keeping.
+  // No client, no server and nothing worth keeping but its counters.
   bool abandoned() const;
+  // Whether it is, and has been for as long as anybody might want to read why it came to nothing.
+  bool forgotten(Micros now);
 
   void count_error(std::string_view sqlstate);
   pool::PoolSnapshot snapshot(Micros now) const;
@@ -110,6 +112,7 @@ class LivePool {
   std::string last_connect_error_;
   pool::ConnectError last_connect_kind_ = pool::ConnectError::Other;
   Micros error_logged_us_ = 0;
+  Micros abandoned_us_ = 0;  // since when; 0: it is not
   bool dirty_ = false;
   bool retired_ = false;
 };

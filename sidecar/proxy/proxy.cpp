@@ -24,6 +24,8 @@ namespace {
 constexpr std::size_t kAccepted_bytes = 16 * kKiB;
 // Between two looks for memory that the allocator could give back, and two lines in the log.
 constexpr Micros kMemoryRest_us = kMicrosPerSecond;
+// Pools that nobody could sign in to, kept for their counters.
+constexpr std::size_t kAbandonedPoolsMax = 16;
 }  // namespace
 
 // A cancel that waits for a thread, or runs on one. `server` is null once it is gone.
@@ -262,10 +264,12 @@ void Proxy::tick() {
   watch_memory(now);
   if (averages_.is_due(now)) averages_.end_period(totals_of(snapshot(false)), now);
   update_database_check();
+  std::size_t abandoned = 0;
   for (auto i = pools_.begin(); i != pools_.end();) {
     LivePool& pool = *i->second;
     pool.tick(now);
-    if (pool.abandoned()) {
+    // Clients choose the names: there must not be many of them.
+    if (pool.forgotten(now) || (pool.abandoned() && ++abandoned > kAbandonedPoolsMax)) {
       std::erase(dirty_, &pool);
       i = pools_.erase(i);
     } else {
@@ -395,9 +399,9 @@ std::string Proxy::why_no_database() const {
 // Checked as a pool that is in use would connect, or else as the first configured database says.
 void Proxy::update_database_check() {
   if (config_.admin.ready_when != config::ReadyWhen::Database) return database_check_.stop();
-  if (!pools_.empty()) {
-    const LivePool& pool = *pools_.begin()->second;
-    return database_check_.start(pool.settings(), pool.database(), pool.user());
+  for (const auto& [key, pool] : pools_) {
+    if (pool->abandoned()) continue;
+    return database_check_.start(pool->settings(), pool->database(), pool->user());
   }
   const config::Database& first = config_.databases.front();
   const std::string database = first.name == "*" ? "postgres" : first.name;
