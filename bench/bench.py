@@ -24,11 +24,14 @@ from throwaway import LOOPBACK, ROOT, Postgres  # noqa: E402
 HOME = ROOT / "build" / "bench"
 FILES_MIN = 10_000
 
-# (row, metric, ratio to PgBouncer or absolute, at least or at most, bound, words)
+# (row, metric, ratio to PgBouncer, or to our own of another row, or absolute, at least or at most,
+# bound, words)
 TARGETS = [
     ("simple", "cpu", "ratio", "at most", 0.85, "CPU against PgBouncer, 32 clients"),
     ("one", "cpu", "ratio", "at most", 0.80, "CPU against PgBouncer, 1 client"),
     ("thousand", "cpu", "ratio", "at most", 0.80, "CPU against PgBouncer, 1000 clients"),
+    ("prepared", "cpu", "ratio", "at most", 0.85, "CPU against PgBouncer 1.21 or newer, prepared"),
+    ("prepared", "cpu", "simple", "at most", 1.10, "CPU, prepared against our own simple"),
     ("simple", "tps", "ratio", "at least", 1.05, "transactions/s against PgBouncer, 32 clients"),
     ("one", "tps", "ratio", "at least", 1.10, "transactions/s against PgBouncer, 1 client"),
     ("thousand", "tps", "ratio", "at least", 1.15, "transactions/s against PgBouncer, 1000"),
@@ -63,10 +66,11 @@ class Results:
         values = [v for v in self.values.get((row, metric, contender), []) if v is not None]
         return statistics.median(values) if values else None
 
-    def ratio(self, row, metric):
-        """Of the same round each, so that the machine's slow moments cancel out; their median."""
-        pairs = zip(self.values.get((row, metric, Carpool.name), []),
-                    self.values.get((row, metric, PgBouncer.name), []))
+    def ratio(self, row, metric, to=None):
+        """To PgBouncer's, or to our own of the row `to`. Of the same round each, so that the
+        machine's slow moments cancel out; their median."""
+        other = (to, metric, Carpool.name) if to else (row, metric, PgBouncer.name)
+        pairs = zip(self.values.get((row, metric, Carpool.name), []), self.values.get(other, []))
         ratios = [a / b for a, b in pairs if a is not None and b]
         return statistics.median(ratios) if ratios else None
 
@@ -88,8 +92,10 @@ class Results:
         for row, metric, kind, side, bound, words in TARGETS:
             if row not in rows:
                 continue
-            value = (self.ratio(row, metric) if kind == "ratio"
-                     else self.median(row, metric, Carpool.name))
+            if kind == "absolute":
+                value = self.median(row, metric, Carpool.name)
+            else:
+                value = self.ratio(row, metric, to=None if kind == "ratio" else kind)
             met = value is not None and (value <= bound if side == "at most" else value >= bound)
             yield f"| {words} | {side} {bound} | {number(value)} | {'yes' if met else 'no'} |"
 

@@ -61,7 +61,8 @@ void append_field(std::vector<std::uint8_t>& out, char type, std::string_view te
 }  // namespace
 
 void append_error(std::vector<std::uint8_t>& out, Severity severity, std::string_view sqlstate,
-                  std::string_view message, std::string_view detail, std::string_view hint) {
+                  std::string_view message, std::string_view detail, std::string_view hint,
+                  std::string_view routine) {
   out.push_back(is_error(severity) ? 'E' : 'N');
   const std::size_t length_at = out.size();
   out.insert(out.end(), 4, 0);
@@ -71,6 +72,7 @@ void append_error(std::vector<std::uint8_t>& out, Severity severity, std::string
   append_field(out, 'M', message);
   if (!detail.empty()) append_field(out, 'D', detail);
   if (!hint.empty()) append_field(out, 'H', hint);
+  if (!routine.empty()) append_field(out, 'R', routine);
   out.push_back(0);
   const std::size_t length = out.size() - length_at;
   for (std::size_t i = 0; i < 4; ++i) {

@@ -42,11 +42,12 @@ inline constexpr std::string_view kInternalError = "XX000";
 // The most bytes of one text (message, detail, hint) that append_error writes.
 inline constexpr std::size_t kErrorTextMax = 16 * 1024;
 
-// Appends one whole message with the fields S, V, C, M and, where they are not empty, D and H.
+// Appends one whole message with the fields S, V, C, M and, where they are not empty, D, H and R:
+// the function of PostgreSQL's that says so, by which some drivers know an error.
 // A `sqlstate` that is not five characters of [0-9A-Z] is written as XX000.
 void append_error(std::vector<std::uint8_t>& out, Severity severity, std::string_view sqlstate,
                   std::string_view message, std::string_view detail = {},
-                  std::string_view hint = {});
+                  std::string_view hint = {}, std::string_view routine = {});
 
 // Views into the body they were parsed from, and valid as long as that is. A field that the body
 // lacks is empty.

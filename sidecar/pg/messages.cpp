@@ -56,11 +56,23 @@ void append_parse(Bytes& out, std::string_view name, ByteSpan query_and_types) {
   finish_message(out, start);
 }
 
-void append_close(Bytes& out, char kind, std::string_view name) {
-  const std::size_t start = begin_message(out, 'C');
+namespace {
+
+void append_named(Bytes& out, char type, char kind, std::string_view name) {
+  const std::size_t start = begin_message(out, type);
   append_u8(out, static_cast<std::uint8_t>(kind));
   append_cstring(out, name);
   finish_message(out, start);
+}
+
+}  // namespace
+
+void append_close(Bytes& out, char kind, std::string_view name) {
+  append_named(out, 'C', kind, name);
+}
+
+void append_describe(Bytes& out, char kind, std::string_view name) {
+  append_named(out, 'D', kind, name);
 }
 
 void append_sync(Bytes& out) {

@@ -67,7 +67,7 @@ void StatementTable::forget(Statement* statement) {
   delete statement;
 }
 
-const StatementRef* ClientStatements::find(std::string_view name) const {
+const ClientStatements::Named* ClientStatements::entry(std::string_view name) const {
   if (names_ == nullptr) return nullptr;
   const auto found = names_->find(name);
   return found == names_->end() ? nullptr : &found->second;
@@ -79,15 +79,22 @@ std::size_t ClientStatements::cost(std::string_view name) {
 
 void ClientStatements::set(std::string_view name, StatementRef statement) {
   if (names_ == nullptr) names_ = std::make_unique<Names>();
-  StatementRef& named = (*names_)[std::string(name)];
-  if (!named) statement->table->bytes_ += cost(name);
-  named = std::move(statement);
+  Named& named = (*names_)[std::string(name)];
+  if (!named.statement) statement->table->bytes_ += cost(name);
+  named = {std::move(statement), kShapeUnknown};
+}
+
+void ClientStatements::tell(std::string_view name, const StatementRef& statement,
+                            ResultShape shape) {
+  if (names_ == nullptr) return;
+  const auto found = names_->find(name);
+  if (found != names_->end() && found->second.statement == statement) found->second.told = shape;
 }
 
 void ClientStatements::erase(std::string_view name) {
   if (names_ == nullptr) return;
   if (const auto found = names_->find(name); found != names_->end()) {
-    found->second->table->bytes_ -= cost(name);
+    found->second.statement->table->bytes_ -= cost(name);
     names_->erase(found);
   }
   if (names_->empty()) names_.reset();
@@ -95,7 +102,7 @@ void ClientStatements::erase(std::string_view name) {
 
 void ClientStatements::clear() {
   if (names_ == nullptr) return;
-  for (const auto& [name, statement] : *names_) statement->table->bytes_ -= cost(name);
+  for (const auto& [name, named] : *names_) named.statement->table->bytes_ -= cost(name);
   names_.reset();
 }
 
@@ -111,6 +118,18 @@ void ServerStatements::add(StatementRef statement) {
   const Statement* key = statement.get();
   used_.push_front({std::move(statement), key->version});
   known_.emplace(key, used_.begin());
+}
+
+ResultShape ServerStatements::shape(const Statement& statement) const {
+  const auto found = known_.find(&statement);
+  if (found == known_.end() || found->second->version != statement.version) return kShapeUnknown;
+  return found->second->shape;
+}
+
+void ServerStatements::set_shape(const Statement& statement, std::uint32_t version,
+                                 ResultShape shape) {
+  const auto found = known_.find(&statement);
+  if (found != known_.end() && found->second->version == version) found->second->shape = shape;
 }
 
 void ServerStatements::forget(const Statement& statement) {

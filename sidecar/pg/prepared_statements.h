@@ -21,6 +21,7 @@
 #include <unordered_set>
 
 #include "base/bytes.h"
+#include "pg/result_shape.h"
 #include "pg/sql_scan.h"
 
 namespace carpool::pg {
@@ -137,6 +138,11 @@ class StatementTable {
 // counts in the table of their statements.
 class ClientStatements {
  public:
+  struct Named {
+    StatementRef statement;
+    ResultShape told = kShapeUnknown;  // what the client was told last that its result is like
+  };
+
   ClientStatements() = default;
   ~ClientStatements() { clear(); }
   ClientStatements(const ClientStatements&) = delete;
@@ -144,8 +150,14 @@ class ClientStatements {
 
   // What a name adds to StatementTable::bytes().
   static std::size_t cost(std::string_view name);
-  const StatementRef* find(std::string_view name) const;
+  const Named* entry(std::string_view name) const;
+  const StatementRef* find(std::string_view name) const {
+    const Named* named = entry(name);
+    return named == nullptr ? nullptr : &named->statement;
+  }
   void set(std::string_view name, StatementRef statement);
+  // Nothing where the name has come to mean another statement.
+  void tell(std::string_view name, const StatementRef& statement, ResultShape shape);
   void erase(std::string_view name);
   void clear();
   std::size_t size() const { return names_ == nullptr ? 0 : names_->size(); }
@@ -157,7 +169,7 @@ class ClientStatements {
       return std::hash<std::string_view>{}(text);
     }
   };
-  using Names = std::unordered_map<std::string, StatementRef, Hash, std::equal_to<>>;
+  using Names = std::unordered_map<std::string, Named, Hash, std::equal_to<>>;
   std::unique_ptr<Names> names_;
 };
 
@@ -168,6 +180,10 @@ class ServerStatements {
   bool use(const Statement& statement);
   // Whether it has any version, under the name that a Parse would need.
   bool has_name(const Statement& statement) const { return known_.contains(&statement); }
+  // What its result is like on this server; unknown where it does not have this version. PostgreSQL
+  // sees to it that it stays so: a plan whose result would change is an error.
+  ResultShape shape(const Statement& statement) const;
+  void set_shape(const Statement& statement, std::uint32_t version, ResultShape shape);
   // A Parse for it has been sent. It must not be there yet.
   void add(StatementRef statement);
   void forget(const Statement& statement);
@@ -183,6 +199,7 @@ class ServerStatements {
   struct Entry {
     StatementRef statement;
     std::uint32_t version;
+    ResultShape shape = kShapeUnknown;
   };
   std::list<Entry> used_;  // the most recent in front
   std::unordered_map<const Statement*, std::list<Entry>::iterator> known_;

@@ -219,7 +219,9 @@ std::size_t Client::process_requests(ByteSpan in) {
       if (failing_ != Failing::No) continue;  // refused at once: this request is to be dropped
       break;
     }
-    held_ = server_->tracker().full() || server_->must_wait(frame, *session_);
+    held_ = server_->tracker().full() || server_->must_wait(frame, *session_) ||
+            server_->session().must_ask(frame, out.rest().subspan(frame.bytes.size()), *session_,
+                                        pool_->settings().pool, out);
     if (held_) {
       stream_.pause_reading();
       break;

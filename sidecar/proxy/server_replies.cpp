@@ -92,8 +92,18 @@ std::size_t Server::process(ByteSpan in) {
           passing_ = on_error(frame);
           break;
         case 't':
-          passing_ = on_reply('t', 0) && !std::exchange(repeats_description_, false);
+          passing_ = on_reply('t', 0);
+          if (!passing_) break;
+          passing_ = !std::exchange(repeats_description_, false);
           described_ = true;
+          break;
+        case 'T':
+        case 'n':
+          if (tracker_.front_tag() != 0) {
+            session_.described(frame.type,
+                               frame.kind == pg::Frame::Kind::Whole ? frame.body() : ByteSpan());
+          }
+          passing_ = on_reply(frame.type, 0);
           break;
         case 'Z':
           passing_ = on_reply('Z', static_cast<char>(frame.body()[0]));
@@ -232,7 +242,7 @@ bool Server::on_error(const pg::Frame& frame) {
   const std::optional<pg::ErrorFields> error = pg::parse_error(frame.body());
   const std::string_view sqlstate = error ? error->sqlstate : "";
   const bool expected = !tracker_.idle();
-  std::string instead;
+  std::optional<ServerSession::Instead> instead;
   const auto verdict = tracker_.reply(
       'E', 0, [this](const pg::ReplyTracker::Entry& entry) { session_.skipped(entry); });
   bool heals = false;
@@ -261,8 +271,9 @@ bool Server::on_error(const pg::Frame& frame) {
   pool_.count_error(sqlstate);
   fatal_passed_ = fatal;
   Bytes out;
-  if (!instead.empty()) {
-    pg::append_error(out, pg::Severity::Error, sqlstate, instead);
+  if (instead) {
+    pg::append_error(out, pg::Severity::Error, instead->sqlstate, instead->message, {}, {},
+                     instead->routine);
     pass_to_client(out);
     return false;
   }

@@ -105,11 +105,15 @@ void ServerSession::note_batch(const pg::Frame& frame) {
   const bool describes = frame.type == 'D' && whole && !frame.body().empty();
   const bool of_portal = describes && frame.body()[0] == 'P';
   if (begins) {
-    // A Describe of a statement follows on a Parse that was answered here: PostgreSQL would have
-    // planned it anew.
+    // What follows on a Parse that was answered here: PostgreSQL would have planned it anew.
     batch_.clear();
     batch_state_ = frame.type == 'B' || (describes && !of_portal) ? Batch::Open : Batch::None;
-    batch_describes_ = false;
+    batch_takes_any_ = false;
+    if (frame.type == 'B' && whole && !parsed_here_.empty()) {
+      Reader reader(frame.body());
+      reader.cstring();
+      batch_takes_any_ = reader.cstring() == parsed_here_;
+    }
   }
   if (batch_state_ != Batch::Open) return;
   const bool belongs = begins || of_portal || frame.type == 'E' || frame.type == 'S';
@@ -118,7 +122,7 @@ void ServerSession::note_batch(const pg::Frame& frame) {
     return;
   }
   append(batch_, frame.bytes);
-  if (describes) batch_describes_ = true;
+  if (describes) batch_takes_any_ = true;
   if (frame.type == 'S') batch_state_ = Batch::Whole;
 }
 
@@ -129,6 +133,8 @@ Taken ServerSession::request(const pg::Frame& frame, ClientSession& client,
     out.pass(size);  // the server ignores it
     return Taken::Yes;
   }
+  // What follows is another batch, be it healed or not.
+  if (batch_state_ == Batch::Whole) batch_state_ = Batch::None;
   if (batch_state_ == Batch::Open || frame.type == 'B' || frame.type == 'D') note_batch(frame);
   switch (frame.type) {
     case 'Q':
@@ -144,6 +150,7 @@ Taken ServerSession::request(const pg::Frame& frame, ClientSession& client,
     case 'C':
       return close(frame, client, out, answer);
     case 'S':
+      parsed_here_.clear();
       tracker_.sent(pg::Request::Sync);
       break;
     case 'F':
@@ -161,6 +168,7 @@ Taken ServerSession::request(const pg::Frame& frame, ClientSession& client,
 }
 
 bool ServerSession::must_wait(const pg::Frame& frame, const ClientSession& client) const {
+  if (asking_) return true;
   if (!tracker_.owes_ready()) return false;
   Reader reader(frame.body());
   switch (frame.type) {

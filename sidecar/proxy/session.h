@@ -13,6 +13,7 @@
 #include <cstdint>
 #include <deque>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -92,6 +93,11 @@ class ServerSession {
   // Whether what the message means is not known before the server has answered what is under way,
   // because a name that it uses may change with that; it is to be offered again then.
   bool must_wait(const pg::Frame& frame, const ClientSession& client) const;
+  // The same, for a Bind whose client reads rows as its statement was described to it before, where
+  // it is not known that this server's are like that: asks the server, in `out`. `behind` is what
+  // the client has sent after the message. Just before request().
+  bool must_ask(const pg::Frame& frame, ByteSpan behind, const ClientSession& client,
+                const config::Pool& settings, Outgoing& out);
 
   // Whether this server's session is the client's, as far as settings go.
   bool in_step(const ClientSession& client) const {
@@ -110,17 +116,25 @@ class ServerSession {
   // not in one piece.
   void row(ByteSpan body);
   void completed(const pg::ReplyTracker::Entry& entry, ClientSession* client);
+  // RowDescription or NoData, `type`, to the request at the tracker's front, which has a tag;
+  // `body` is empty where it is not in one piece. Before its ended().
+  void described(char type, ByteSpan body);
   // Whether the error need not reach the client: a statement that PostgreSQL has lost, or whose
   // result has another shape since a table was changed, was used by a whole batch that has done
   // nothing yet, and can be prepared again. A changed shape only where the batch asks for it: a
   // client that relies on what it was told before must hear of it. Then take_batch() is what the
   // client sent, to be requested once more; before failed().
   bool can_heal(const pg::ReplyTracker::Entry& entry, std::string_view sqlstate,
-                std::string_view message) const;
+                std::string_view message);
   Bytes take_batch();
-  // Returns the message to tell the client instead of this; empty: this.
-  std::string failed(const pg::ReplyTracker::Entry& entry, ClientSession* client,
-                     std::string_view sqlstate, std::string_view message);
+  // What to tell the client instead of this error.
+  struct Instead {
+    std::string_view sqlstate;
+    std::string message;
+    std::string_view routine;  // of PostgreSQL's, by which some drivers know the error
+  };
+  std::optional<Instead> failed(const pg::ReplyTracker::Entry& entry, ClientSession* client,
+                                std::string_view sqlstate, std::string_view message);
   // Before the failed() or ready() that it comes with.
   void skipped(const pg::ReplyTracker::Entry& entry) { skipped_.push_back(entry); }
   // A request is over, and did what it should.
@@ -137,8 +151,8 @@ class ServerSession {
   bool tainted() const { return tainted_; }
 
  private:
-  // The tag of a Bind, and of a statement's Describe, is the statement's id with this bit: enough
-  // to know what failed, and nothing to remember for each.
+  // The tag of a Bind is the statement's id with this bit: enough to know what failed, and nothing
+  // to remember for each.
   static constexpr std::uint32_t kBindTag = 1u << 31;
   // A row that is larger is not of functions that lock.
   static constexpr std::size_t kRowBytesMax = 4 * 1024;
@@ -157,6 +171,12 @@ class ServerSession {
     std::string name;                   // and its name for it
     bool closes = false;
     bool refused = false;  // a Parse that PostgreSQL will refuse: let_server_refuse()
+    // A Describe: of this version of the statement, and what came of it; must_ask()'s own.
+    bool describes = false;
+    bool asks = false;
+    std::uint32_t version = 0;
+    pg::ResultShape shape = pg::kShapeUnknown;
+    bool changed = false;  // a Bind that must not be: refuse_changed()
     // A Parse or a Close of the unnamed statement: what the client and the server had before.
     bool unnamed = false;
     pg::StatementRef server_unnamed;
@@ -187,6 +207,12 @@ class ServerSession {
   // what comes before that: under a name that the server has.
   void let_server_refuse(const pg::Frame& frame, std::string_view name, ByteSpan rest,
                          const ClientSession& client, const config::Pool& settings, Outgoing& out);
+  // Sends a Bind so that PostgreSQL refuses it, as it would one whose result has changed.
+  void refuse_changed(const pg::Frame& frame, std::string_view portal, ByteSpan rest,
+                      const pg::StatementRef& statement, Outgoing& out);
+  Pending& add_describing(const pg::StatementRef& statement, std::string_view name);
+  // The statement that a request with a name of its client's was about.
+  pg::StatementRef statement_of(const pg::ReplyTracker::Entry& entry);
   void undo_skipped(ClientSession* client);
   void undo(const pg::ReplyTracker::Entry& entry, ClientSession* client, bool failed);
   Taken refuse(bool simple, std::string_view sqlstate, const std::string& message, Bytes& answer);
@@ -237,8 +263,17 @@ class ServerSession {
   // or the Describe of a statement.
   enum class Batch : std::uint8_t { None, Open, Whole };
   Batch batch_state_ = Batch::None;
-  bool batch_describes_ = false;
+  bool batch_takes_any_ = false;  // its client does not go by what it was told of the result
   Bytes batch_;
+  std::string parsed_here_;  // the name of the Parse of this batch that was answered at once
+  // must_ask(): the answer is under way; the Bind at hand relies on what its client was told.
+  bool asking_ = false;
+  bool relies_ = false;
+  // The last Bind, where its client was not told yet what its result is like: a Describe of the
+  // portal will.
+  pg::StatementRef bound_;
+  std::string bound_portal_;
+  std::string bound_name_;
   std::deque<Pending> pending_;  // in the order of their tags
   std::uint32_t tags_ = 0;
   std::uint32_t naming_ = 0;  // of pending_, those that change a name of the client's

@@ -9,6 +9,9 @@ using Kind = pg::SessionEffect::Kind;
 
 namespace {
 
+constexpr std::string_view kChanged = "cached plan must not change result type";
+constexpr std::string_view kChangedRoutine = "RevalidateCachedQuery";
+
 bool is_lost(std::string_view sqlstate) {
   return sqlstate == pg::sqlstate::kInvalidSqlStatementName;
 }
@@ -16,7 +19,7 @@ bool is_lost(std::string_view sqlstate) {
 bool has_changed(std::string_view sqlstate, std::string_view message) {
   // A server that translates its messages (lc_messages) is not understood: its error is passed on.
   return sqlstate == pg::sqlstate::kFeatureNotSupported &&
-         message.find("cached plan must not change result type") != std::string_view::npos;
+         message.find(kChanged) != std::string_view::npos;
 }
 
 }  // namespace
@@ -83,15 +86,27 @@ void ServerSession::completed(const pg::ReplyTracker::Entry& entry, ClientSessio
   pending->statements_done++;
 }
 
+void ServerSession::described(char type, ByteSpan body) {
+  Pending* pending = find_pending(tracker_.front_tag());
+  if (pending != nullptr && pending->describes) pending->shape = pg::result_shape(type, body);
+}
+
+pg::StatementRef ServerSession::statement_of(const pg::ReplyTracker::Entry& entry) {
+  if (entry.tag == kForeignTag) return {};
+  if ((entry.tag & kBindTag) != 0) return statements_.find_id(entry.tag & ~kBindTag);
+  const Pending* pending = find_pending(entry.tag);
+  return pending != nullptr && pending->describes ? pending->statement : pg::StatementRef();
+}
+
 bool ServerSession::can_heal(const pg::ReplyTracker::Entry& entry, std::string_view sqlstate,
-                             std::string_view message) const {
+                             std::string_view message) {
   // What came before it in the transaction, or behind it in a pipeline, would be out of order.
   if (batch_state_ != Batch::Whole || !tracker_.owes_only_sync() || tracker_.status() != 'I') {
     return false;
   }
-  const bool is_named = (entry.tag & kBindTag) != 0 && entry.tag != kForeignTag;
-  if (!is_named || !(is_lost(sqlstate) || has_changed(sqlstate, message))) return false;
-  return is_lost(sqlstate) || batch_describes_;
+  if (!is_lost(sqlstate) && !has_changed(sqlstate, message)) return false;
+  if (!statement_of(entry)) return false;
+  return is_lost(sqlstate) || batch_takes_any_;
 }
 
 Bytes ServerSession::take_batch() {
@@ -100,19 +115,25 @@ Bytes ServerSession::take_batch() {
   return std::move(batch_);
 }
 
-std::string ServerSession::failed(const pg::ReplyTracker::Entry& entry, ClientSession* client,
-                                  std::string_view sqlstate, std::string_view message) {
+std::optional<ServerSession::Instead> ServerSession::failed(const pg::ReplyTracker::Entry& entry,
+                                                            ClientSession* client,
+                                                            std::string_view sqlstate,
+                                                            std::string_view message) {
   const Pending* pending = find_pending(entry.tag);
-  std::string instead;
-  if (is_lost(sqlstate) || has_changed(sqlstate, message)) {
+  std::optional<Instead> instead;
+  if (pending != nullptr && pending->changed) {
+    if (is_lost(sqlstate)) {
+      instead = {pg::sqlstate::kFeatureNotSupported, std::string(kChanged), kChangedRoutine};
+    }
+  } else if (is_lost(sqlstate) || has_changed(sqlstate, message)) {
     // Every server's plan for it is old, or gone: each prepares it again before its next use.
-    const pg::StatementRef statement =
-        (entry.tag & kBindTag) != 0 ? statements_.find_id(entry.tag & ~kBindTag) : unnamed_;
+    pg::StatementRef statement = statement_of(entry);
+    if (!statement && (entry.tag & kBindTag) == 0) statement = unnamed_;
     if (statement) statement->version++;
   }
   if (pending != nullptr && pending->refused &&
       sqlstate == pg::sqlstate::kDuplicatePreparedStatement) {
-    instead = "prepared statement \"" + pending->name + "\" already exists";
+    instead = {sqlstate, "prepared statement \"" + pending->name + "\" already exists", {}};
   }
   if (pending != nullptr && pending->scan != nullptr && client != nullptr) {
     std::vector<pg::SessionEffect> effects;
@@ -140,6 +161,7 @@ void ServerSession::undo_skipped(ClientSession* client) {
 
 void ServerSession::undo(const pg::ReplyTracker::Entry& entry, ClientSession* client, bool failed) {
   Pending* pending = find_pending(entry.tag);
+  if (pending != nullptr && pending->asks) asking_ = false;
   if (pending != nullptr && pending->unnamed) {
     // A Parse that fails leaves no unnamed statement; one that is skipped leaves the one before it.
     unnamed_ = failed ? pg::StatementRef() : pending->server_unnamed;
@@ -188,6 +210,15 @@ void ServerSession::ended(const pg::ReplyTracker::Entry& entry, ClientSession* c
       client->statements.set(pending->name, pending->statement);
     }
     if (tables_.taken) tables_.taken->version++;
+  }
+  if (pending != nullptr && pending->describes) {
+    if (pending->asks) asking_ = false;
+    if (pending->shape != pg::kShapeUnknown) {
+      statements_.set_shape(*pending->statement.get(), pending->version, pending->shape);
+      if (client != nullptr && !pending->asks) {
+        client->statements.tell(pending->name, pending->statement, pending->shape);
+      }
+    }
   }
   drop_pending(entry.tag);
 }

@@ -74,12 +74,68 @@ void ServerSession::ensure_unnamed(ClientSession& client, Outgoing& out) {
   unnamed_version_ = unnamed_->version;
 }
 
+// It costs a round trip, once for a statement on a server: nothing else keeps what was run in the
+// meantime from being run, were it found out later that its rows cannot be understood.
+bool ServerSession::must_ask(const pg::Frame& frame, ByteSpan behind, const ClientSession& client,
+                             const config::Pool& settings, Outgoing& out) {
+  relies_ = false;
+  if (frame.type != 'B' || tracker_.skipping() || tracker_.copy_in()) return false;
+  // Followed by a Describe of its portal: the client will know.
+  constexpr std::size_t kKindAt = 5;
+  if (behind.size() > kKindAt && behind[0] == 'D' && behind[kKindAt] == 'P') return false;
+  Reader reader(frame.body());
+  reader.cstring();
+  const pg::ClientStatements::Named* named = client.statements.entry(reader.cstring());
+  if (named == nullptr || named->told == pg::kShapeUnknown || named->told == pg::kShapeUnseen) {
+    return false;
+  }
+  // In a transaction that has failed nothing can be asked, and PostgreSQL binds nothing.
+  const bool failed = tracker_.status() == 'E' && tracker_.idle() && !tracker_.needs_sync();
+  if (failed) return false;
+  relies_ = true;
+  if (statements_.shape(*named->statement.get()) != pg::kShapeUnknown) return false;
+  const pg::StatementRef statement = named->statement;
+  ensure(statement, settings, out);
+  pg::append_describe(out.insert(), 'S', statement->server_name);
+  Pending& pending = add_describing(statement, {});
+  pending.asks = true;
+  tracker_.sent(pg::Request::Describe, true, pending.tag);
+  pg::append_empty(out.insert(), 'H');
+  asking_ = true;
+  return true;
+}
+
+void ServerSession::refuse_changed(const pg::Frame& frame, std::string_view portal, ByteSpan rest,
+                                   const pg::StatementRef& statement, Outgoing& out) {
+  // No client has such a name.
+  constexpr std::string_view kNoStatement = "carpool: the result type has changed";
+  append_body(out.insert(), 'B', portal, kNoStatement, rest,
+              rest.size() + (frame.total - frame.bytes.size()));
+  out.drop(frame.bytes.size());
+  Pending& pending = add_pending();
+  pending.statement = statement;
+  pending.changed = true;
+  tracker_.sent(pg::Request::Bind, false, pending.tag);
+}
+
+ServerSession::Pending& ServerSession::add_describing(const pg::StatementRef& statement,
+                                                      std::string_view name) {
+  Pending& pending = add_pending();
+  pending.statement = statement;
+  pending.name = name;
+  pending.describes = true;
+  pending.version = statement->version;
+  return pending;
+}
+
 Taken ServerSession::bind(const pg::Frame& frame, ClientSession& client,
                           const config::Pool& settings, Outgoing& out) {
   Reader reader(frame.body());
   const std::string_view portal = reader.cstring();
   const std::string_view name = reader.cstring();
   if (!reader.ok()) return Taken::NotProtocol;
+  const bool relies = std::exchange(relies_, false);
+  bound_ = {};
   if (name.empty()) {
     ensure_unnamed(client, out);
     set_portal(portal, bound(client.unnamed, frame, reader.rest()));
@@ -87,7 +143,7 @@ Taken ServerSession::bind(const pg::Frame& frame, ClientSession& client,
     out.pass(frame.bytes.size());
     return Taken::Yes;
   }
-  const pg::StatementRef* found = client.statements.find(name);
+  const pg::ClientStatements::Named* found = client.statements.entry(name);
   if (found == nullptr) {
     // PREPAREd in SQL, or not at all: PostgreSQL knows.
     free_name(name, out);
@@ -96,9 +152,18 @@ Taken ServerSession::bind(const pg::Frame& frame, ClientSession& client,
     out.pass(frame.bytes.size());
     return Taken::Yes;
   }
-  const pg::StatementRef statement = *found;
+  const pg::StatementRef statement = found->statement;
   ensure(statement, settings, out);
   const ByteSpan rest = reader.rest();
+  if (relies && pg::differs(found->told, statements_.shape(*statement.get()))) {
+    refuse_changed(frame, portal, rest, statement, out);
+    return Taken::Yes;
+  }
+  if (found->told == pg::kShapeUnknown) {
+    bound_ = statement;
+    bound_portal_ = portal;
+    bound_name_ = name;
+  }
   set_portal(portal, bound(statement, frame, rest));
   append_body(out.insert(), 'B', portal, statement->server_name, rest,
               rest.size() + (frame.total - frame.bytes.size()));
@@ -120,14 +185,14 @@ Taken ServerSession::describe(const pg::Frame& frame, ClientSession& client,
   if (found != nullptr) {
     const pg::StatementRef statement = *found;
     ensure(statement, settings, out);
-    Bytes& bytes = out.insert();
-    const std::size_t start = pg::begin_message(bytes, 'D');
-    append_u8(bytes, 'S');
-    append_cstring(bytes, statement->server_name);
-    pg::finish_message(bytes, start);
+    pg::append_describe(out.insert(), 'S', statement->server_name);
     out.drop(frame.bytes.size());
-    tag = kBindTag | (statement->id % kBindTag);
+    tag = add_describing(statement, name).tag;
   } else {
+    if (kind == 'P' && bound_ && name == bound_portal_) {
+      tag = add_describing(bound_, bound_name_).tag;
+      bound_ = {};
+    }
     if (kind == 'S') free_name(name, out);
     out.pass(frame.bytes.size());
   }

@@ -160,7 +160,9 @@ Taken ServerSession::parse(const pg::Frame& frame, ClientSession& client,
     pg::append_empty(bytes, '1');
     Pending* pending = nullptr;
     answer_with(std::move(bytes), false, answer, &pending);
-    if (pending != nullptr) {
+    if (pending == nullptr) {
+      parsed_here_ = name;
+    } else {
       pending->statement = statement;
       pending->name = name;
       pending->names = true;

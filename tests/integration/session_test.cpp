@@ -621,6 +621,23 @@ TEST_F(SchemaChange, AClientThatPreparesAnewHearsNothingOfAnOldPlan) {
   }
 }
 
+TEST_F(SchemaChange, AClientThatPreparesAnewNeedNotAskForTheShape) {
+  change("int");
+  Wire first = client();
+  Wire second = client();
+  exchange(first, prepare);
+  exchange(second, parse_message("kept", "select * from changing") + sync_message());
+  change("text");
+  const std::string run = bind_message("", "s") + execute_message("") + sync_message();
+  EXPECT_EQ(types(exchange(second, parse_message("s", "select * from changing") + run)), "12DCZ");
+  change("int");
+  // But for a name that it has from before it is PostgreSQL's error.
+  EXPECT_EQ(sqlstate_of(exchange(second, parse_message("s2", "select * from changing") +
+                                             bind_message("", "kept") + execute_message("") +
+                                             sync_message())),
+            "0A000");
+}
+
 TEST_F(SchemaChange, InATransactionTheErrorIsTheClients) {
   change("int");
   Wire wire = client();
@@ -632,6 +649,155 @@ TEST_F(SchemaChange, InATransactionTheErrorIsTheClients) {
   EXPECT_EQ(find(answer, 'Z')->body, "E");
   wire.query("rollback");
   EXPECT_EQ(value_of(exchange(wire, described)), "7");
+}
+
+TEST_F(SchemaChange, WhatIsHealedIsTheBatchThatFailed) {
+  // One that begins with a Parse cannot be healed. The batch before it, of another client, could
+  // have been, and must not be run once more in its place.
+  change("int");
+  Wire first = client();
+  Wire second = client();
+  exchange(second, prepare);
+  exchange(first, parse_message("a", "select 'of the first'") + sync_message());
+  const auto before = exchange(first, bind_message("", "a") + describe_message('P', "") +
+                                          execute_message("") + sync_message());
+  EXPECT_EQ(value_of(before), "of the first");
+  change("text");
+  const auto answer = exchange(second, parse_message("b", "select 'a new one'") + described);
+  EXPECT_EQ(types(answer), "1EZ");
+  EXPECT_EQ(sqlstate_of(answer), "0A000");
+  EXPECT_EQ(value_of(exchange(second, described)), "7");
+}
+
+// A client that reads rows as they were described to it once, on a server that has planned the
+// statement since.
+class KnownShape : public SchemaChange {
+ protected:
+  // The next lease is on a server that has nothing prepared.
+  void renew_server() {
+    direct.query(
+        "select count(pg_terminate_backend(pid)) from pg_stat_activity where datname = "
+        "current_database() and pid <> pg_backend_pid() and backend_type = 'client backend'");
+    // Carpool has noticed: whoever gets the dead one first loses it.
+    EVENTUALLY(value_of(client().query("select 1")) == "1");
+  }
+  static std::string text_of(const std::vector<Message>& messages, char field) {
+    const Message* error = find(messages, 'E');
+    if (error == nullptr) return "";
+    const auto at = error->body.find('\0' + std::string(1, field));
+    return at == std::string::npos ? "" : error->body.c_str() + at + 2;
+  }
+
+  const std::string parse = parse_message("s", "select * from changing");
+  const std::string learn = parse + describe_message('S', "s") + sync_message();
+};
+
+TEST_F(KnownShape, IsAskedForOnceOnEachServer) {
+  change("int");
+  Wire wire = client();
+  exchange(wire, learn);
+  for (int i = 0; i < 3; i++) {
+    renew_server();
+    for (int again = 0; again < 2; again++) {
+      const auto answer = exchange(wire, use);
+      EXPECT_EQ(types(answer), "2DCZ") << sqlstate_of(answer);
+      EXPECT_EQ(value_of(answer), "7");
+    }
+  }
+}
+
+TEST_F(KnownShape, IsNotTheNewServersAndTheClientIsToldAsByPostgres) {
+  change("int");
+  Wire wire = client();
+  exchange(wire, learn);
+  EXPECT_EQ(value_of(exchange(wire, use)), "7");
+  change("text");
+  renew_server();
+  for (int i = 0; i < 2; i++) {
+    const auto answer = exchange(wire, use);
+    EXPECT_EQ(types(answer), "EZ");
+    EXPECT_EQ(sqlstate_of(answer), "0A000");
+    EXPECT_EQ(text_of(answer, 'M'), "cached plan must not change result type");
+    // By which pgjdbc and asyncpg know that preparing again will help.
+    EXPECT_EQ(text_of(answer, 'R'), "RevalidateCachedQuery");
+  }
+  // In a transaction it fails, as PostgreSQL's own does.
+  wire.query("begin");
+  EXPECT_EQ(find(exchange(wire, use), 'Z')->body, "E");
+  EXPECT_EQ(sqlstate_of(exchange(wire, use)), "25P02");
+  wire.query("rollback");
+  // One that asks in the same batch is told the new shape, and nothing is wrong.
+  EXPECT_EQ(types(exchange(wire, described)), "2TDCZ");
+  EXPECT_EQ(types(exchange(wire, close_message('S', "s") + learn)), "31tTZ");
+  EXPECT_EQ(value_of(exchange(wire, use)), "7");
+}
+
+TEST_F(KnownShape, IsNotWhatAnotherClientHasHadPlannedSince) {
+  change("int");
+  Wire first = client();
+  Wire second = client();
+  exchange(first, learn);
+  change("text");
+  EXPECT_EQ(types(exchange(second, learn)), "1tTZ");
+  EXPECT_EQ(value_of(exchange(second, use)), "7");
+  EXPECT_EQ(sqlstate_of(exchange(first, use)), "0A000");
+  EXPECT_EQ(value_of(exchange(second, use)), "7");
+  exchange(first, describe_message('S', "s") + sync_message());
+  EXPECT_EQ(value_of(exchange(first, use)), "7");
+}
+
+TEST_F(KnownShape, IsLearntFromAPortalToo) {
+  // pgjdbc: the portal is described with the first execution, and never again.
+  change("int");
+  Wire wire = client();
+  EXPECT_EQ(types(exchange(wire, parse + described)), "12TDCZ");
+  EXPECT_EQ(value_of(exchange(wire, use)), "7");
+  change("text");
+  renew_server();
+  EXPECT_EQ(sqlstate_of(exchange(wire, use)), "0A000");
+}
+
+TEST_F(KnownShape, IsAskedForInAPipelineAndWhatIsSkippedIsNotRun) {
+  change("int");
+  Wire wire = client();
+  exchange(wire, learn);
+  renew_server();
+  const std::string bound = bind_message("", "s") + execute_message("");
+  ASSERT_TRUE(wire.send(bound + bound + sync_message() + bound + sync_message()));
+  EXPECT_EQ(types(wire.read_until("Z")), "2DC2DCZ");
+  EXPECT_EQ(types(wire.read_until("Z")), "2DCZ");
+  change("text");
+  renew_server();
+  direct.query("drop table if exists kept; create table kept (n int)");
+  const std::string insert =
+      parse_message("", "insert into kept values (1)") + bind_message("", "") + execute_message("");
+  ASSERT_TRUE(wire.send(insert + bound + insert + sync_message() + insert + sync_message()));
+  const auto answer = wire.read_until("Z");
+  EXPECT_EQ(types(answer), "12CEZ");
+  EXPECT_EQ(sqlstate_of(answer), "0A000");
+  EXPECT_EQ(types(wire.read_until("Z")), "12CZ");
+  EXPECT_EQ(value_of(wire.query("select count(*) from kept")), "1");
+}
+
+TEST_F(KnownShape, NoRowsIsAShapeAndNothingElseIsAsked) {
+  Wire wire = client();
+  exchange(wire, parse_message("s", "set local work_mem = '1MB'") + describe_message('S', "s") +
+                     sync_message());
+  renew_server();
+  EXPECT_EQ(types(exchange(wire, use)), "2NCZ");
+  EXPECT_EQ(types(exchange(wire, use)), "2NCZ");
+}
+
+TEST_F(KnownShape, ItsTableIsGone) {
+  change("int");
+  Wire wire = client();
+  exchange(wire, learn);
+  direct.query("drop table changing");
+  renew_server();
+  const auto answer = exchange(wire, use);
+  EXPECT_EQ(types(answer), "EZ");
+  EXPECT_EQ(sqlstate_of(answer), "42P01");
+  EXPECT_EQ(value_of(wire.query("select 1")), "1");
 }
 
 TEST_F(Session, AStatementThatPostgresHasLostIsPreparedAgain) {

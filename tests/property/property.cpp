@@ -10,6 +10,7 @@
 // in a transaction, and is taken to hold one from a statement that may pin it until DISCARD ALL.
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <chrono>
 #include <iostream>
 #include <memory>
@@ -125,6 +126,24 @@ bool is_either_error(const std::string& want, const std::string& got) {
   return want.starts_with("ERROR 08P01") && got.starts_with("ERROR 25P02");
 }
 
+// Whether a Parse of the changed table's text in this step is answered by the pooler and what
+// follows on it may meet a plan that is old. Where nothing has come before it in its transaction,
+// and its batch is in one piece, that is healed; elsewhere the error is the client's: documented.
+bool may_meet_old_plan(const Step& step, char status_before) {
+  const auto of_changed = [](const Message& message) {
+    return message.type == 'P' && message.body.find("SELECT * FROM shape") != std::string::npos;
+  };
+  const auto& messages = step.messages;
+  const auto count = [&](char type) {
+    return std::count_if(messages.begin(), messages.end(),
+                         [&](const Message& message) { return message.type == type; });
+  };
+  if (std::none_of(messages.begin(), messages.end(), of_changed)) return false;
+  const bool lone = messages.front().type == 'P' && count('P') == 1 && count('B') <= 1 &&
+                    count('S') == 1 && count('C') == 0 && count('H') == 0;
+  return status_before != 'I' || !lone;
+}
+
 std::string first_difference(const Reply& want, const Reply& got, bool messages) {
   for (size_t i = 0; i < std::max(want.lines.size(), got.lines.size()); i++) {
     const std::string ours = i < got.lines.size() ? got.lines[i] : "(nothing)";
@@ -151,6 +170,7 @@ class Runner {
 
   std::optional<Difference> run(const Script& script) {
     skipped_.assign(script.steps.size(), false);
+    changes_ = 0;
     std::optional<Difference> difference;
     {
       std::vector<Client> clients(script.startup.size());
@@ -178,6 +198,7 @@ class Runner {
   const std::vector<bool>& skipped() const { return skipped_; }
   uint64_t steps_run() const { return steps_run_; }
   uint64_t without_verdict() const { return without_verdict_; }
+  uint64_t old_plans() const { return old_plans_; }
 
  private:
   struct Client {
@@ -279,11 +300,21 @@ class Runner {
     const char before = client.status;
     client.status = want.status;
     const std::string difference = first_difference(want, got, options_.messages);
+    if (step.alone && !want.has_error("55P03")) changes_++;
     if (difference.empty()) return parameters_differ(client, at);
     // `cached plan must not change result type`: may be healed. Nothing after it is comparable
     // where it ended a transaction on one side only, so the script ends here.
     if (step.healable && want.has_error("0A000") && !got.has_error("0A000") && got.lost.empty()) {
       given_up_ = before != 'I' || want.status != got.status || step.messages.size() > 5;
+      return std::nullopt;
+    }
+    // The same error where PostgreSQL has none: of a plan that another client has had made. It ends
+    // a transaction on one side only, and the script with it.
+    const bool changed_back = changes_ > 1;
+    if (step.healable && got.has_error("0A000") && !want.has_error("0A000") &&
+        (changed_back || may_meet_old_plan(step, before))) {
+      given_up_ = true;
+      old_plans_++;
       return std::nullopt;
     }
     return Difference{at, difference};
@@ -342,8 +373,10 @@ class Runner {
   Keeper direct_keeper_, pooled_keeper_;
   std::vector<bool> skipped_;
   bool given_up_ = false;
+  int changes_ = 0;  // of the table, in the script at hand
   uint64_t steps_run_ = 0;
   uint64_t without_verdict_ = 0;  // scripts that PostgreSQL itself did not answer to their end
+  uint64_t old_plans_ = 0;        // and those that ended at a plan that was old, as documented
 };
 
 // Delta debugging (Zeller and Hildebrandt, 2002): the smallest list of steps that still differs, as
@@ -457,6 +490,7 @@ int main(const Options& options) {
   std::cout << runner.steps_run() << " steps\n"
             << runner.without_verdict()
             << " scripts cut short, which PostgreSQL itself did not answer\n"
+            << runner.old_plans() << " scripts ended by an old plan, as documented\n"
             << passed << " passed, " << failed << " failed\n";
   return failed > 0 || passed == 0 ? 1 : 0;
 }

@@ -280,7 +280,7 @@ class Maker {
       case 0:
       case 1:  // prepare in one round trip, as lib/pq does
         out.push_back(parse(name, text.sql));
-        if (chance(50) && !text.healable) out.push_back(describe('S', name));
+        if (chance(50)) out.push_back(describe('S', name));
         if (chance(30)) out.push_back(flush());
         break;
       case 2:

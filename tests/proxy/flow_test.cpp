@@ -283,7 +283,7 @@ TEST_F(Doors, ApplyANewSizeBetweenTwoTurns) {
   EXPECT_EQ(servers(SlotState::Leased), 3u) << "no transaction is cut";
   for (TestClient* one : all) one->query("COMMIT");
   ASSERT_TRUE(until([&] { return postgres_.sessions().size() == 1; }));
-  for (TestClient* one : all) EXPECT_EQ(one->types, "CZCZ");
+  for (TestClient* one : all) EXPECT_TRUE(until([&] { return one->types == "CZCZ"; }));
 }
 
 }  // namespace
