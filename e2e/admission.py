@@ -38,13 +38,8 @@ def until(question):
 
 
 def setUpModule():
-    for name, labels in ((SPACE, {"pod-security.kubernetes.io/enforce": "restricted"}),
-                         (OPTED_OUT, {"carpool/injection": "disabled"})):
-        kubectl("apply", "--filename", "-", stdin=yaml.safe_dump({
-            "apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}))
-    for name in (SPACE, OPTED_OUT):  # the controller manager makes it a little later
-        assert until(lambda name=name: kubectl("get", "serviceaccount", "default", namespace=name,
-                                               check=False).returncode == 0)
+    remote.make_namespace(SPACE, {"pod-security.kubernetes.io/enforce": "restricted"})
+    remote.make_namespace(OPTED_OUT, {"carpool/injection": "disabled"})
     for chart in ("carpool-injector", "example"):
         static.helm("dependency", "update", static.CHARTS / chart)
 

@@ -49,10 +49,21 @@ def image(name):
     return f"{REGISTRY}/{name}" if REGISTRY else name
 
 
+def make_namespace(name, labels):
+    """After the one of that name that an earlier run has left to go by itself."""
+    kind = f"namespace/{name}"
+    if kubectl("get", kind, "--ignore-not-found", "--output", "jsonpath={.status.phase}") == "Terminating":
+        kubectl("wait", "--for=delete", kind, f"--timeout={SECONDS_MAX}s")
+    apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
+    # The controller manager makes it a little later, and no pod comes before it.
+    account = ("get", "serviceaccount", "default")
+    if not until(lambda: kubectl(*account, namespace=name, check=False).returncode == 0):
+        raise AssertionError(f"namespace {name} has no service account")
+
+
 def prepare():
     """A namespace under Pod Security `restricted`, removed at the end, and a proxy; its port."""
-    apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {
-        "name": NAMESPACE, "labels": {"pod-security.kubernetes.io/enforce": "restricted"}}})
+    make_namespace(NAMESPACE, {"pod-security.kubernetes.io/enforce": "restricted"})
     atexit.register(kubectl, "delete", "namespace", NAMESPACE, "--wait=false", check=False)
     proxy = subprocess.Popen([KUBECTL, "--kubeconfig", KUBECONFIG, "proxy", "--port=0"],
                              stdout=subprocess.PIPE, text=True)
@@ -134,20 +145,18 @@ class Pod(kubelet.Pod):
         return self
 
     def terminate(self):
+        # Its object stays until its last words are read.
+        self.keep(["carpool.e2e/last-words"])
         kubectl("delete", "pod", self.name, "--wait=false")
 
+    def keep(self, finalizers):
+        kubectl("patch", "pod", self.name, "--type=merge", "--patch",
+                json.dumps({"metadata": {"finalizers": finalizers}}), check=False)
+
     def ended(self):
-        """The pod's last words: the codes that were seen before it was gone."""
-        codes = {}
-
-        def gone():
-            pod = self.object()
-            if pod is None:
-                return True
-            codes.update(self.codes(pod))
-            return False
-
-        until(gone)
+        until(lambda: len(self.codes(self.object())) == 2)
+        codes = self.codes(self.object())
+        self.keep(None)
         return codes
 
     def completed(self):
@@ -168,6 +177,7 @@ class Pod(kubelet.Pod):
             "running" in state["state"] for state in states)
 
     def remove(self):
+        self.keep(None)
         kubectl("delete", "pod", self.name, "--ignore-not-found", "--grace-period=0", "--force")
         kubectl("delete", "configmap,secret", self.name, "--ignore-not-found")
 

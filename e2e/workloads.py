@@ -165,7 +165,7 @@ class Installed(OnCluster):
 
             def counted(pod=pod, node=node):
                 text = kubectl("get", "--raw", f"/api/v1/nodes/{node}/proxy/metrics/probes")
-                return {match[1, 2]: float(match[3]) for match in re.finditer(
+                return {match.group(1, 2): float(match[3]) for match in re.finditer(
                     rf'^prober_probe_total{{container="carpool",.*pod="{pod.name}",.*probe_type="(\w+)",'
                     r'result="(\w+)"} (\S+)', text, re.MULTILINE)}
 
@@ -418,7 +418,9 @@ class Drained(OnCluster):
                 drain = subprocess.Popen(
                     [remote.KUBECTL, "--kubeconfig", KUBECONFIG, "drain", node, "--pod-selector", SELECTOR,
                      "--timeout=120s"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-                self.assertTrue(until(lambda: not names()), "nobody was told to leave")
+                # Those that come instead of them wait for a node.
+                self.assertTrue(until(lambda: not {pod.name for pod in here} & set(names())),
+                                "nobody was told to leave")
                 load.run_for(20)  # they answer on
                 load.leaving.set()
             said = drain.communicate(timeout=150)[0]
