@@ -99,6 +99,12 @@ class ServerSession {
   bool must_ask(const pg::Frame& frame, ByteSpan behind, const ClientSession& client,
                 const config::Pool& settings, Outgoing& out);
 
+  // It is another client's now: what the one before it left half said is not this one's.
+  void lent() {
+    parsed_here_.clear();
+    bound_ = {};
+  }
+
   // Whether this server's session is the client's, as far as settings go.
   bool in_step(const ClientSession& client) const {
     return follower_.current() == client.follower.current();
@@ -158,6 +164,9 @@ class ServerSession {
   static constexpr std::size_t kRowBytesMax = 4 * 1024;
   // A batch that is larger is not healed.
   static constexpr std::size_t kBatchBytesMax = 8 * 1024;
+  // What is told of a statement with a longer name is not remembered: a pipeline may ask for it
+  // often.
+  static constexpr std::size_t kToldNameMax = 1024;
   // A Parse or Bind whose name is the client's own on the server: there is nothing to be found.
   static constexpr std::uint32_t kForeignTag = kBindTag;
 

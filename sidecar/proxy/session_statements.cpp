@@ -159,7 +159,8 @@ Taken ServerSession::bind(const pg::Frame& frame, ClientSession& client,
     refuse_changed(frame, portal, rest, statement, out);
     return Taken::Yes;
   }
-  if (found->told == pg::kShapeUnknown) {
+  if (found->told == pg::kShapeUnknown && name.size() <= kToldNameMax &&
+      portal.size() <= kToldNameMax) {
     bound_ = statement;
     bound_portal_ = portal;
     bound_name_ = name;
@@ -179,15 +180,19 @@ Taken ServerSession::describe(const pg::Frame& frame, ClientSession& client,
   const std::string_view name = reader.cstring();
   if (!reader.ok()) return Taken::NotProtocol;
   if (kind == 'S' && name.empty()) ensure_unnamed(client, out);
-  const pg::StatementRef* found =
-      kind == 'S' && !name.empty() ? client.statements.find(name) : nullptr;
+  const pg::ClientStatements::Named* found =
+      kind == 'S' && !name.empty() ? client.statements.entry(name) : nullptr;
   std::uint32_t tag = kind == 'S' && !name.empty() ? kForeignTag : 0;
   if (found != nullptr) {
-    const pg::StatementRef statement = *found;
+    const pg::StatementRef statement = found->statement;
     ensure(statement, settings, out);
     pg::append_describe(out.insert(), 'S', statement->server_name);
+    // Where the answer is known there is nothing to learn from it.
+    const pg::ResultShape shape = statements_.shape(*statement.get());
+    const bool known = shape != pg::kShapeUnknown && found->told == shape;
+    tag = known || name.size() > kToldNameMax ? kBindTag | (statement->id % kBindTag)
+                                              : add_describing(statement, name).tag;
     out.drop(frame.bytes.size());
-    tag = add_describing(statement, name).tag;
   } else {
     if (kind == 'P' && bound_ && name == bound_portal_) {
       tag = add_describing(bound_, bound_name_).tag;

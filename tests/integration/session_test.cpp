@@ -746,6 +746,20 @@ TEST_F(KnownShape, IsNotWhatAnotherClientHasHadPlannedSince) {
   EXPECT_EQ(value_of(exchange(first, use)), "7");
 }
 
+TEST_F(KnownShape, IsNotTakenForTheOneThatAClientWhichHasLeftAskedFor) {
+  change("int");
+  Wire wire = client();
+  exchange(wire, learn);
+  {
+    // Answered here, and nothing behind it.
+    Wire gone = client();
+    ASSERT_TRUE(gone.send(parse));
+    EXPECT_EQ(types(gone.read_until("1")), "1");
+  }
+  change("text");
+  EXPECT_EQ(sqlstate_of(exchange(wire, use)), "0A000");
+}
+
 TEST_F(KnownShape, IsLearntFromAPortalToo) {
   // pgjdbc: the portal is described with the first execution, and never again.
   change("int");
