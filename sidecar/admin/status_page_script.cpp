@@ -101,7 +101,8 @@ function makeChart(chart) {
   const area = svgElement('path', {class: 'area'});
   const line = svgElement('path', {class: 'line'});
   const limit = svgElement('path', {class: 'limit'});
-  const svg = svgElement('svg', {role: 'img', viewBox: '0 0 120 40', preserveAspectRatio: 'none'});
+  const svg = svgElement('svg', {role: 'img', viewBox: '0 0 120 40', preserveAspectRatio: 'none',
+    'aria-label': chart.name + ': nothing yet'});
   svg.append(area, limit, line);
   const value = element('span', {title: 'the highest of the last ten minutes'});
   const root = element('figure', null,
