@@ -81,8 +81,8 @@ void raise_descriptor_limit() {
   setrlimit(RLIMIT_NOFILE, &limit);
 }
 
-// A container's first process takes the others along, and one of them may be the `carpool quit` of a
-// `kubectl exec`, which has yet to say that it went well: it would end with 137.
+// A container's first process takes the others along, and one of them may be the `carpool quit` of
+// a `kubectl exec`, which has yet to say that it went well: it would end with 137.
 void let_others_end() {
   if (getpid() != 1) return;
   const Micros end_us = net::Loop::clock_us() + kOthers_us_max;
