@@ -77,9 +77,11 @@ void Loop::stop() {
 void Loop::turn(bool may_sleep) {
   watch_the_time();
   const bool sleeps = may_sleep && !uv_asked_ && again_.empty() && released_.empty();
-  // The system call itself: epoll_wait(3) is a cancellation point, which takes its time.
-  events_here_ = static_cast<int>(syscall(SYS_epoll_wait, epoll_, events_.data(),
-                                          static_cast<int>(kEventsMax), sleeps ? -1 : 0));
+  // The system call itself: epoll_wait(3) is a cancellation point, which takes its time. arm64 has
+  // it under this name only.
+  events_here_ = static_cast<int>(syscall(SYS_epoll_pwait, epoll_, events_.data(),
+                                          static_cast<int>(kEventsMax), sleeps ? -1 : 0, nullptr,
+                                          std::size_t{0}));
   now_us_ = 0;
   // Those that asked in the last turn, and not those that ask in this.
   const std::uint32_t asked = again_.size();
