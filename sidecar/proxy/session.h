@@ -157,8 +157,8 @@ class ServerSession {
   bool tainted() const { return tainted_; }
 
  private:
-  // The tag of a Bind is the statement's id with this bit: enough to know what failed, and nothing
-  // to remember for each.
+  // The tag of a Bind, and of a Describe whose answer is known, is the statement's id with this
+  // bit: enough to know what failed, and nothing to remember for each.
   static constexpr std::uint32_t kBindTag = 1u << 31;
   // A row that is larger is not of functions that lock.
   static constexpr std::size_t kRowBytesMax = 4 * 1024;

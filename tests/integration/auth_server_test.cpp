@@ -21,9 +21,9 @@ const std::string kWhoAmI = "select current_user";
 const std::string kIsTls = "select ssl from pg_stat_ssl where pid = pg_backend_pid()";
 
 // What a newcomer is told where no server can be opened.
-Message error_for_a_newcomer(const Carpool& carpool) {
+Message error_for_a_newcomer(const Carpool& carpool, const std::string& user = "app") {
   Wire client = carpool.raw();
-  client.send(startup_packet({{"user", "app"}, {"database", "app"}}));
+  client.send(startup_packet({{"user", user}, {"database", "app"}}));
   std::vector<Message> answer = client.read_until("EZ");
   if (find(answer, 'Z') != nullptr) answer = client.query("select 1");
   const Message* error = find(answer, 'E');
@@ -82,6 +82,18 @@ TEST_P(ServerPassword, ThatIsWrongIsSeenAndNotShown) {
 INSTANTIATE_TEST_SUITE_P(Method, ServerPassword,
                          ::testing::Values("scram_user", "md5_user", "plain_user"),
                          [](const auto& method) { return std::string(method.param); });
+
+TEST(ServerUser, ThatDoesNotExistLeavesItsCountersAndThereAreFewSuch) {
+  constexpr std::size_t kKept_max = 16;
+  Carpool carpool(postgres(), {});
+  for (std::size_t i = 0; i < kKept_max + 4; ++i) {
+    const Message error = error_for_a_newcomer(carpool, "nobody_" + std::to_string(i));
+    EXPECT_FALSE(error.sqlstate().empty());
+  }
+  EVENTUALLY(carpool.status()["pools"].size() == kKept_max);
+  EXPECT_GE(carpool.metric("carpool_server_connect_errors_total").value_or(0), kKept_max);
+  EXPECT_EQ(carpool.connect().query("select 1").value(), "1") << "others are served";
+}
 
 TEST(ServerPasswordFile, IsReadAnewForEachConnectionSoThatARotationNeedsNothing) {
   postgres().admin("create role rotating login password 'first'");

@@ -34,12 +34,6 @@ std::vector<std::string> values(const std::vector<Message>& messages) {
   return found;
 }
 
-std::string types(const std::vector<Message>& messages) {
-  std::string all;
-  for (const Message& message : messages) all += message.type;
-  return all;
-}
-
 class Protocol : public ::testing::Test {
  protected:
   Protocol() : carpool(postgres(), {.pool = "size: 2"}), bystander(carpool.connect()) {

@@ -67,8 +67,16 @@ std::string bind_message(std::string_view portal, std::string_view statement) {
                  std::string(portal) + '\0' + std::string(statement) + '\0' + std::string(6, '\0'));
 }
 
+std::string describe_message(char kind, std::string_view name) {
+  return message('D', std::string(1, kind) + std::string(name) + '\0');
+}
+
 std::string execute_message(std::string_view portal) {
   return message('E', std::string(portal) + '\0' + int32_bytes(0));
+}
+
+std::string close_message(char kind, std::string_view name) {
+  return message('C', std::string(1, kind) + std::string(name) + '\0');
 }
 
 std::string sync_message() {
@@ -210,6 +218,22 @@ const Message* find(const std::vector<Message>& messages, char type) {
     if (candidate.type == type) return &candidate;
   }
   return nullptr;
+}
+
+std::string types(const std::vector<Message>& messages) {
+  std::string all;
+  for (const Message& message : messages) all += message.type;
+  return all;
+}
+
+std::string value_of(const std::vector<Message>& messages) {
+  const Message* row = find(messages, 'D');
+  return row == nullptr ? "" : row->body.substr(6);
+}
+
+std::string sqlstate_of(const std::vector<Message>& messages) {
+  const Message* error = find(messages, 'E');
+  return error == nullptr ? "" : error->sqlstate();
 }
 
 bool FakeSession::read_startup() {

@@ -33,7 +33,9 @@ std::string startup_packet(const std::map<std::string, std::string>& parameters,
 std::string query_message(std::string_view sql);
 std::string parse_message(std::string_view name, std::string_view sql);
 std::string bind_message(std::string_view portal, std::string_view statement);
+std::string describe_message(char kind, std::string_view name);  // 'S' statement, 'P' portal
 std::string execute_message(std::string_view portal);
+std::string close_message(char kind, std::string_view name);
 std::string sync_message();
 
 struct Message {
@@ -81,6 +83,12 @@ class Wire {
 
 // The first message of a type, or null.
 const Message* find(const std::vector<Message>& messages, char type);
+// Their types, in their order.
+std::string types(const std::vector<Message>& messages);
+// The first column of the first row; empty where there is none.
+std::string value_of(const std::vector<Message>& messages);
+// Of the first error; empty where there is none.
+std::string sqlstate_of(const std::vector<Message>& messages);
 
 // A server side under a script's control. Lives on the thread of its connection.
 class FakeSession {

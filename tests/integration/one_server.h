@@ -1,0 +1,37 @@
+// What the tests of session and schema share: one server, and the clients that take turns on it.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "harness/harness.h"
+
+namespace carpool::integration {
+
+inline PostgresCluster& postgres() {
+  return shared_postgres();
+}
+
+class OneServer : public ::testing::Test {
+ protected:
+  OneServer() : carpool(postgres(), {.pool = "size: 1"}) {}
+
+  Wire client(std::map<std::string, std::string> more = {}) {
+    Wire wire = carpool.raw();
+    EXPECT_TRUE(wire.sign_in("app", "app", std::move(more)));
+    return wire;
+  }
+
+  static std::vector<Message> exchange(Wire& wire, const std::string& bytes) {
+    EXPECT_TRUE(wire.send(bytes));
+    return wire.read_until("Z");
+  }
+
+  Carpool carpool;
+};
+
+}  // namespace carpool::integration
