@@ -54,7 +54,7 @@ struct SessionEffect {
   Kind kind;
   std::uint32_t statement = 0;  // which statement of the text, from 0; empty ones do not count
   std::string name;
-  std::string sql;  // Set only
+  std::string sql;  // Set, and the value alone of a SetUnknown: see below
   // SetUnknown, where all that set_config is given stands in the text or in the Bind: which of the
   // Bind's parameters, from 1, are its name, value and is_local; 0: that stands here, in `name`,
   // `sql` and `is_local`. See with_values().

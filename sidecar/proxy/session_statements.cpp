@@ -85,9 +85,14 @@ bool ServerSession::must_ask(const pg::Frame& frame, ByteSpan behind, const Clie
   if (behind.size() > kKindAt && behind[0] == 'D' && behind[kKindAt] == 'P') return false;
   Reader reader(frame.body());
   reader.cstring();
-  const pg::ClientStatements::Named* named = client.statements.entry(reader.cstring());
+  const std::string_view name = reader.cstring();
+  const pg::ClientStatements::Named* named = client.statements.entry(name);
   if (named == nullptr || named->told == pg::kShapeUnknown || named->told == pg::kShapeUnseen) {
     return false;
+  }
+  // What it was told is about to be told anew, and it will go by that.
+  for (const Pending& pending : pending_) {
+    if (pending.describes && pending.name == name) return false;
   }
   // In a transaction that has failed nothing can be asked, and PostgreSQL binds nothing.
   const bool failed = tracker_.status() == 'E' && tracker_.idle() && !tracker_.needs_sync();

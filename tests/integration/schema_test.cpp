@@ -184,6 +184,17 @@ TEST_F(KnownShape, IsNotWhatAnotherClientHasHadPlannedSince) {
   EXPECT_EQ(value_of(exchange(first, use)), "7");
 }
 
+TEST_F(KnownShape, IsTheNewOneForAClientThatAsksJustBefore) {
+  change("int");
+  Wire first = client();
+  Wire second = client();
+  exchange(first, learn);
+  change("text");
+  exchange(second, learn);
+  expect_row(exchange(first, describe_message('S', "s") + use), "tT2DCZ");
+  expect_row(exchange(first, use), "2DCZ");
+}
+
 TEST_F(KnownShape, IsNotTakenForTheOneThatAClientWhichHasLeftAskedFor) {
   change("int");
   Wire wire = client();
