@@ -42,8 +42,12 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   CHECK(found.statements <= sql.size());
   for (const SessionEffect& effect : found.effects) {
     CHECK(effect.statement < found.statements);
-    CHECK((effect.kind == SessionEffect::Kind::Set) == !effect.sql.empty());
-    if (effect.sql.empty()) continue;
+    if (effect.kind != SessionEffect::Kind::Set) {
+      // A set_config whose value is in the text and whose name is not carries the value alone.
+      CHECK(effect.sql.empty() || effect.name_parameter != 0 || effect.local_parameter != 0);
+      continue;
+    }
+    CHECK(!effect.sql.empty());
     CHECK(effect.sql.size() <= kSetSqlBytesMax);
     // A statement that ends the text (an open quote) is one that PostgreSQL refuses.
     const Scan again = scan(effect.sql, {.standard_conforming_strings = conforming});
