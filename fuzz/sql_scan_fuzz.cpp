@@ -35,9 +35,13 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     if (is_name(token)) CHECK(decode_name(token).size() <= 63);
   }
 
-  const Scan found = scan(sql, {.standard_conforming_strings = conforming});
-  const Scan either = scan(sql, {.standard_conforming_strings = std::nullopt});
-  CHECK(either == found || either.too_complex);
+  const auto encoding = static_cast<TextEncoding>((data[0] >> 1) % 5);
+  const Scan found = scan(sql, {.standard_conforming_strings = conforming, .encoding = encoding});
+  for (const Scan& either :
+       {scan(sql, {.standard_conforming_strings = std::nullopt, .encoding = encoding}),
+        scan(sql, {.standard_conforming_strings = conforming, .encoding = std::nullopt})}) {
+    CHECK(either == found || either.too_complex);
+  }
   CHECK(found.effects.size() <= kScanEffectsMax);
   CHECK(found.statements <= sql.size());
   for (const SessionEffect& effect : found.effects) {

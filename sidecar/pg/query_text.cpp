@@ -10,9 +10,15 @@ bool is_word(char c) {
          static_cast<unsigned char>(c) >= 0x80;
 }
 
-// The end of the literal that begins at `i` with a quote: behind its closing one, or the end.
+// The end of the literal that begins at `i` with a quote: behind its closing one, or the end. Where
+// that depends on the session, on standard_conforming_strings or on an encoding in which a
+// backslash is the half of a character, the end of the text.
 std::size_t skip_string(std::string_view sql, std::size_t i, bool backslashes) {
   for (++i; i < sql.size(); ++i) {
+    if (sql[i] == '\\' && i + 1 < sql.size() && sql[i + 1] == '\'') {
+      const bool half = static_cast<unsigned char>(sql[i - 1]) >= 0x80;
+      if (!backslashes || half) return sql.size();
+    }
     if (backslashes && sql[i] == '\\') {
       ++i;
     } else if (sql[i] == '\'') {

@@ -17,13 +17,12 @@ std::shared_ptr<const Scan> ScanMemo::scan(std::string_view sql, const ScanOptio
   if (leaves_nothing(sql)) return nullptr;
   if (sql.size() > kTextBytesMax) return scan_shared(sql, options);
   Place& place = places_[std::hash<std::string_view>()(sql) % kPlaces];
-  const bool known = place.taken && place.text == sql &&
-                     place.standard_conforming_strings == options.standard_conforming_strings;
+  const bool known = place.taken && place.text == sql && place.options == options;
   if (!known) {
     place.scan = scan_shared(sql, options);
     place.text = sql;
     place.taken = true;
-    place.standard_conforming_strings = options.standard_conforming_strings;
+    place.options = options;
   }
   return place.scan;
 }

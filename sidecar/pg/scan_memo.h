@@ -8,7 +8,6 @@
 
 #include <array>
 #include <memory>
-#include <optional>
 #include <string>
 #include <string_view>
 
@@ -31,7 +30,7 @@ class ScanMemo {
     std::string text;
     std::shared_ptr<const Scan> scan;
     bool taken = false;
-    std::optional<bool> standard_conforming_strings;
+    ScanOptions options;
   };
   std::array<Place, kPlaces> places_;
 };

@@ -1,8 +1,10 @@
 #include "pg/session_follower.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "pg/sql_lexer.h"
+#include "pg/text_encoding.h"
 
 namespace carpool::pg {
 namespace {
@@ -11,6 +13,7 @@ using Kind = SessionEffect::Kind;
 
 constexpr std::string_view kRole = "role";
 constexpr std::string_view kAuthorization = "session_authorization";
+constexpr std::string_view kEncoding = "client_encoding";
 
 // Reported, but nothing that a session can set.
 bool is_settable(std::string_view name) {
@@ -21,11 +24,25 @@ bool is_settable(std::string_view name) {
   return true;
 }
 
+// Whether the settings of `after` are texts of another encoding than the one it has. All are
+// replayed in that one.
+bool mixes_encodings(const StatePtr& before, const StatePtr& after) {
+  if (same_encoding(value_of(before, kEncoding), value_of(after, kEncoding))) return false;
+  return after != nullptr &&
+         std::any_of(after->parameters().begin(), after->parameters().end(),
+                     [](const Parameter& parameter) { return !is_ascii(parameter.sql); });
+}
+
 }  // namespace
 
 SessionFollower::SessionFollower(StateTable& table, StatePtr initial)
     : table_(&table), initial_(std::move(initial)), committed_(initial_), current_(initial_) {
   lost_ = !within_limits(initial_);
+}
+
+void SessionFollower::change(std::string_view name, StatePtr next) {
+  if (name == kEncoding && mixes_encodings(current_, next)) lost_ = true;
+  current_ = std::move(next);
 }
 
 void SessionFollower::set(std::string_view name, std::string_view sql) {
@@ -37,14 +54,14 @@ void SessionFollower::set(std::string_view name, std::string_view sql) {
     lost_ = true;
     return;
   }
-  current_ = std::move(next);
+  change(name, std::move(next));
 }
 
 void SessionFollower::reset(std::string_view name) {
   std::erase_if(unsettled_, [name](const Parameter& parameter) { return parameter.name == name; });
   const std::string* sql = initial_ ? initial_->find(name) : nullptr;
   if (sql != nullptr) return set(name, *sql);
-  current_ = table_->without(current_, name);
+  change(name, table_->without(current_, name));
   if (name == kAuthorization) current_ = table_->without(current_, kRole);
 }
 
@@ -176,7 +193,7 @@ void SessionFollower::learn(std::string_view name, std::string_view value,
   const std::string* usual = defaults.find(lower);
   const bool has_own_default = initial_ && initial_->find(lower) != nullptr;
   if (usual != nullptr && *usual == value && !has_own_default) {
-    current_ = table_->without(current_, lower);
+    change(lower, table_->without(current_, lower));
   } else if (lower == kAuthorization) {
     // A report tells nothing of the role, which set() would end.
     StatePtr next = table_->with(current_, lower, set_sql(lower, value));

@@ -61,8 +61,9 @@ class SessionFollower {
   const StatePtr& committed() const { return committed_; }
   const StatePtr& initial() const { return initial_; }
 
-  // A limit was met and the state is not known: the session must keep its server. Ends with
-  // DISCARD ALL.
+  // A limit was met and the state is not known, or it cannot be replayed, since client_encoding has
+  // changed after a value beyond ASCII was set: the session must keep its server. Ends with DISCARD
+  // ALL.
   bool lost() const { return lost_; }
 
  private:
@@ -71,6 +72,8 @@ class SessionFollower {
     StatePtr state;
   };
 
+  // To a state that differs in this parameter.
+  void change(std::string_view name, StatePtr next);
   void set(std::string_view name, std::string_view sql);
   void reset(std::string_view name);
   void reset_all();

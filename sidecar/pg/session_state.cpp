@@ -39,9 +39,14 @@ std::size_t hash_of(const std::vector<Parameter>& parameters) {
   return hash;
 }
 
-bool is_ascii(std::string_view text) {
-  return std::all_of(text.begin(), text.end(),
-                     [](char c) { return static_cast<unsigned char>(c) < 0x80; });
+// Empty where there is none.
+std::string last_literal(std::string_view sql) {
+  SqlLexer lexer(sql, true);
+  std::string value;
+  for (Token token = lexer.next(); token.type != TokenType::End; token = lexer.next()) {
+    if (std::optional<std::string> text = decode_string(token, true)) value = std::move(*text);
+  }
+  return value;
 }
 
 // The parts of a replay, each statement ended by ";".
@@ -163,6 +168,7 @@ SessionState::SessionState(std::vector<Parameter> parameters) : parameters_(std:
     if (!decides_reading(parameter.name)) continue;
     reading_ += parameter.sql;
     reading_ += ';';
+    if (parameter.name == kEncoding) encoding_ = text_encoding(last_literal(parameter.sql));
   }
 }
 
@@ -230,13 +236,7 @@ StatePtr StateTable::without(const StatePtr& state, std::string_view name) {
 
 std::string value_of(const StatePtr& state, std::string_view name) {
   const std::string* sql = state == nullptr ? nullptr : state->find(name);
-  if (sql == nullptr) return "";
-  SqlLexer lexer(*sql, true);
-  std::string value;
-  for (Token token = lexer.next(); token.type != TokenType::End; token = lexer.next()) {
-    if (std::optional<std::string> text = decode_string(token, true)) value = std::move(*text);
-  }
-  return value;
+  return sql == nullptr ? std::string() : last_literal(*sql);
 }
 
 bool within_limits(const StatePtr& state) {
@@ -302,6 +302,13 @@ StartupSettings startup_settings(
     }
     add_setting(to_lower(name), value, settings);
   }
+  TextEncoding encoding = TextEncoding::AsciiSafe;
+  bool ascii = true;
+  for (const auto& [name, value] : settings.values) {
+    if (name == kEncoding) encoding = text_encoding(value);
+    ascii = ascii && is_ascii(name) && is_ascii(value);
+  }
+  settings.quotable = ascii || encoding == TextEncoding::AsciiSafe;
   return settings;
 }
 

@@ -24,11 +24,14 @@
 
 #include <cstddef>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <unordered_map>
 #include <utility>
 #include <vector>
+
+#include "pg/text_encoding.h"
 
 namespace carpool::pg {
 
@@ -54,12 +57,15 @@ class SessionState {
   const std::string* find(std::string_view name) const;  // its statement, or null
   // Those of the parameters that decide_reading(), as one text; empty where there are none.
   const std::string& reading() const { return reading_; }
+  // Of client_encoding; nullopt where the state does not set it.
+  std::optional<TextEncoding> encoding() const { return encoding_; }
 
  private:
   friend class StateTable;
   explicit SessionState(std::vector<Parameter> parameters);
   std::vector<Parameter> parameters_;
   std::string reading_;
+  std::optional<TextEncoding> encoding_;
 };
 
 // Null: the session has set nothing.
@@ -105,6 +111,9 @@ struct StartupSettings {
   // `options` holds a switch that is no setting and cannot be replayed: such a client needs a
   // server that was opened with the same options.
   bool replayable = true;
+  // A value is beyond ASCII, in an encoding that is not AsciiSafe. PostgreSQL takes such values as
+  // bytes, which no text could say: such a client needs a server that was opened with all of them.
+  bool quotable = true;
 };
 
 // From a startup packet's options, which are taken apart as PostgreSQL does (-c name=value,

@@ -411,21 +411,51 @@ Scan scan_as(std::string_view sql, bool standard_conforming_strings) {
   return out;
 }
 
+// Where two readings differ neither is to be believed, not even where it says that something ends.
+Scan agreed(Scan a, const Scan& b) {
+  if (a == b) return a;
+  Scan either;
+  either.statements = a.statements;
+  either.multi_statement = a.multi_statement || b.multi_statement;
+  either.begins_transaction = a.begins_transaction || b.begins_transaction;
+  either.too_complex = true;
+  return either;
+}
+
+Scan scan_strings(std::string_view sql, std::optional<bool> standard_conforming_strings) {
+  if (standard_conforming_strings) return scan_as(sql, *standard_conforming_strings);
+  Scan standard = scan_as(sql, true);
+  if (sql.find('\\') == std::string_view::npos) return standard;
+  return agreed(std::move(standard), scan_as(sql, false));
+}
+
+Scan scan_encoded(std::string_view sql, std::optional<bool> standard_conforming_strings,
+                  TextEncoding encoding) {
+  if (encoding == TextEncoding::AsciiSafe) return scan_strings(sql, standard_conforming_strings);
+  Scan found = scan_strings(without_ascii_halves(sql, encoding), standard_conforming_strings);
+  for (const SessionEffect& effect : found.effects) {
+    if (is_ascii(effect.name) && is_ascii(effect.sql)) continue;
+    found.effects.clear();
+    found.too_complex = true;
+    break;
+  }
+  return found;
+}
+
 }  // namespace
 
 Scan scan(std::string_view sql, const ScanOptions& options) {
-  if (const auto known = options.standard_conforming_strings) return scan_as(sql, *known);
-  Scan standard = scan_as(sql, true);
-  if (sql.find('\\') == std::string_view::npos) return standard;
-  const Scan escaped = scan_as(sql, false);
-  if (standard == escaped) return standard;
-  // Neither is to be believed, not even where it says that something ends.
-  Scan either;
-  either.statements = standard.statements;
-  either.multi_statement = standard.multi_statement || escaped.multi_statement;
-  either.begins_transaction = standard.begins_transaction || escaped.begins_transaction;
-  either.too_complex = true;
-  return either;
+  const std::optional<bool> strings = options.standard_conforming_strings;
+  if (options.encoding == TextEncoding::AsciiSafe || is_ascii(sql)) {
+    return scan_strings(sql, strings);
+  }
+  if (options.encoding) return scan_encoded(sql, strings, *options.encoding);
+  Scan found = scan_strings(sql, strings);
+  for (const TextEncoding encoding :
+       {TextEncoding::TwoBytes, TextEncoding::Sjis, TextEncoding::Johab, TextEncoding::Gb18030}) {
+    found = agreed(std::move(found), scan_encoded(sql, strings, encoding));
+  }
+  return found;
 }
 
 }  // namespace carpool::pg

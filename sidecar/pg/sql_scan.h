@@ -22,6 +22,7 @@
 
 #include "base/bytes.h"
 #include "pg/session_effect.h"
+#include "pg/text_encoding.h"
 
 namespace carpool::pg {
 
@@ -41,6 +42,11 @@ struct ScanOptions {
   // Nullopt: not known, since something that is under way may change it. Only a text that has a
   // backslash is read in two ways.
   std::optional<bool> standard_conforming_strings = true;
+  // Nullopt likewise. In one that is not AsciiSafe a text whose effects are of names or values
+  // beyond ASCII is too complex: they could be neither compared nor quoted.
+  std::optional<TextEncoding> encoding = TextEncoding::AsciiSafe;
+
+  bool operator==(const ScanOptions&) const = default;
 };
 
 inline constexpr std::size_t kScanEffectsMax = 256;
@@ -57,7 +63,8 @@ bool leaves_nothing(std::string_view sql);
 bool wants_values(const Scan& scan);
 
 // The scan of such a text with the values of a Bind: `bind` is the message's body behind its two
-// names. What they do not tell stays as it was.
-Scan with_values(const Scan& scan, ByteSpan bind);
+// names. What they do not tell stays as it was, and so does what is beyond ASCII where the client's
+// encoding is not AsciiSafe.
+Scan with_values(const Scan& scan, ByteSpan bind, TextEncoding encoding = TextEncoding::AsciiSafe);
 
 }  // namespace carpool::pg

@@ -292,7 +292,7 @@ bool wants_values(const Scan& scan) {
   return false;
 }
 
-Scan with_values(const Scan& scan, ByteSpan bind) {
+Scan with_values(const Scan& scan, ByteSpan bind, TextEncoding encoding) {
   using Kind = SessionEffect::Kind;
   Scan out = scan;
   const BindValues values(bind);
@@ -307,6 +307,9 @@ Scan with_values(const Scan& scan, ByteSpan bind) {
                                           : values.boolean(effect.local_parameter);
     // set_config(NULL, ...) does nothing that succeeds, and a NULL for is_local means false.
     if (!values.ok() || !name.text || !local) continue;
+    const bool quotable = encoding == TextEncoding::AsciiSafe ||
+                          (is_ascii(*name.text) && (!value.text || is_ascii(*value.text)));
+    if (!quotable) continue;
     SessionEffect told{
         .kind = Kind::Set, .statement = effect.statement, .name = to_lower(*name.text)};
     if (*local || is_transaction_parameter(told.name)) {

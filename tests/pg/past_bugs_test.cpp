@@ -5,7 +5,8 @@
 namespace carpool::pg {
 namespace {
 TEST(QueryText, MasksAStringBehindAKeywordWithoutABlank) {
-  EXPECT_EQ(masked(R"(SELECT'a\', 'secret')"), "SELECT?, ?");
+  EXPECT_EQ(masked("WHERE'a''b', 'secret'"), "WHERE?, ?");
+  EXPECT_EQ(masked(R"(WHERE'a\', 'secret')"), "WHERE?");
 }
 TEST(QueryText, LeavesNestedCommentsOut) {
   EXPECT_EQ(masked("SELECT /* a /* b */ don't */ 'secret'"), "SELECT ?");

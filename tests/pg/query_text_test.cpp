@@ -38,7 +38,7 @@ TEST(QueryText, MasksAnEscapeStringWithItsBackslashes) {
 }
 
 TEST(QueryText, TakesABackslashInAPlainStringForItself) {
-  EXPECT_EQ(masked(R"(SELECT 'c:\', b, 'd')"), "SELECT ?, b, ?");
+  EXPECT_EQ(masked(R"(SELECT 'c:\dir', b, 'd')"), "SELECT ?, b, ?");
 }
 
 TEST(QueryText, MasksDollarQuotedTexts) {
@@ -97,6 +97,13 @@ TEST(QueryText, MasksEveryPlainLiteralOfAStatementBuiltAtRandom) {
     ASSERT_EQ(shown.find("SEC"), std::string::npos) << sql << "\n" << shown;
     ASSERT_EQ(shown.find("RET"), std::string::npos) << sql << "\n" << shown;
   }
+}
+
+TEST(QueryText, MasksTheRestWhereTheSessionDecidesWhereALiteralEnds) {
+  // standard_conforming_strings, and an encoding in which the backslash is half of a character.
+  EXPECT_EQ(masked("SELECT 'it\\'SECRET', 'SECRET'"), "SELECT ?");
+  EXPECT_EQ(masked("SELECT E'\x95\\', 'SECRET'"), "SELECT E?");
+  EXPECT_EQ(masked("SELECT E'it\\'s', a"), "SELECT E?, a");
 }
 
 }  // namespace

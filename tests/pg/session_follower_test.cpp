@@ -394,5 +394,23 @@ TEST_F(SessionFollowerTest, AgreesWithAModelThatKeepsACopyForEachSavepoint) {
   }
 }
 
+TEST_F(SessionFollowerTest, SaysSoWhenTheEncodingOfAValueIsNotTheSessionsAnyMore) {
+  run("SET NAMES 'LATIN1'; SET my.a TO '\xe9'; SET NAMES 'latin-1'", 'I');
+  EXPECT_FALSE(session_.lost());
+  run("BEGIN", 'T');
+  run("RESET client_encoding", 'T');
+  EXPECT_TRUE(session_.lost());
+  run("ROLLBACK", 'I');
+  run("DISCARD ALL", 'I');
+  EXPECT_FALSE(session_.lost());
+  // By a function, and for a transaction.
+  run("SET my.a TO '\xe9'", 'I');
+  report("client_encoding", "WIN1251");
+  EXPECT_TRUE(session_.lost());
+  run("DISCARD ALL", 'I');
+  run("SET my.a TO 'plain'; SET NAMES 'WIN1251'", 'I');
+  EXPECT_FALSE(session_.lost());
+}
+
 }  // namespace
 }  // namespace carpool::pg

@@ -253,5 +253,16 @@ TEST(SessionState, TellsAValueThatOneLiteralSays) {
   EXPECT_EQ(value_of(state, "application_name"), "job-7");
 }
 
+TEST(StartupSettings, BeyondAsciiCannotBeQuotedInSomeEncodings) {
+  const auto quotable = [](const char* encoding, const char* name) {
+    return startup_settings("", {{"application_name", name}, {"client_encoding", encoding}})
+        .quotable;
+  };
+  EXPECT_TRUE(quotable("UTF8", "\xe8\xa1\xa8"));
+  EXPECT_TRUE(quotable("SJIS", "plain \\"));
+  EXPECT_FALSE(quotable("SJIS", "\x95\\"));
+  EXPECT_FALSE(startup_settings("-c client_encoding=sjis", {{"my.a", "\x95\\"}}).quotable);
+}
+
 }  // namespace
 }  // namespace carpool::pg

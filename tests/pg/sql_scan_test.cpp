@@ -350,5 +350,35 @@ TEST(SqlScan, NotKnowingHowBackslashesAreReadCountsOnlyWhereItMatters) {
   }
 }
 
+TEST(SqlScan, TakesNoHalfOfACharacterForAQuoteOrABackslash) {
+  const ScanOptions sjis{.encoding = TextEncoding::Sjis};
+  const ScanOptions unknown{.encoding = std::nullopt};
+  const std::string hidden = "select E'\x95\\'; set app.a to 'b'; select '\xb1'";
+  EXPECT_TRUE(scan(hidden).effects.empty());
+  ASSERT_EQ(scan(hidden, sjis).effects.size(), 1u);
+  EXPECT_EQ(scan(hidden, sjis).effects[0].sql, "SET \"app\".\"a\" TO 'b'");
+  EXPECT_TRUE(scan(hidden, unknown).too_complex);
+  // It matters nowhere else.
+  for (const char* sql : {"set app.a to 'b'", "select '\x82\xa0'; listen news"}) {
+    EXPECT_EQ(scan(sql, sjis), scan(sql)) << sql;
+    EXPECT_EQ(scan(sql, unknown), scan(sql)) << sql;
+  }
+}
+
+TEST(SqlScan, FollowsNothingThatItCouldNotQuoteInTheClientsEncoding) {
+  const ScanOptions sjis{.encoding = TextEncoding::Sjis};
+  for (const char* sql : {"set app.a to '\x95\\'", "listen \x83\x41", "set app.\x83\x41 to 1"}) {
+    EXPECT_TRUE(scan(sql, sjis).too_complex) << sql;
+    EXPECT_FALSE(scan(sql, {.encoding = TextEncoding::AsciiSafe}).too_complex) << sql;
+  }
+  const Scan bound_value = scan("select set_config('my.a', $1, false)");
+  const auto kind = [&](const char* value, TextEncoding encoding) {
+    return with_values(bound_value, bound({value}), encoding).effects.at(0).kind;
+  };
+  EXPECT_EQ(kind("\x95\\", TextEncoding::Sjis), Kind::SetUnknown);
+  EXPECT_EQ(kind("a\\", TextEncoding::Sjis), Kind::Set);
+  EXPECT_EQ(kind("\xc3\xa9", TextEncoding::AsciiSafe), Kind::Set);
+}
+
 }  // namespace
 }  // namespace carpool::pg

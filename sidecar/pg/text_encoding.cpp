@@ -1,0 +1,87 @@
+#include "pg/text_encoding.h"
+
+#include <algorithm>
+#include <cstddef>
+#include <utility>
+
+namespace carpool::pg {
+namespace {
+
+constexpr std::pair<std::string_view, TextEncoding> kUnsafe[] = {
+    {"big5", TextEncoding::TwoBytes},       {"win950", TextEncoding::TwoBytes},
+    {"windows950", TextEncoding::TwoBytes}, {"gbk", TextEncoding::TwoBytes},
+    {"win936", TextEncoding::TwoBytes},     {"windows936", TextEncoding::TwoBytes},
+    {"uhc", TextEncoding::TwoBytes},        {"win949", TextEncoding::TwoBytes},
+    {"windows949", TextEncoding::TwoBytes}, {"sjis", TextEncoding::Sjis},
+    {"shiftjis", TextEncoding::Sjis},       {"mskanji", TextEncoding::Sjis},
+    {"win932", TextEncoding::Sjis},         {"windows932", TextEncoding::Sjis},
+    {"shiftjis2004", TextEncoding::Sjis},   {"johab", TextEncoding::Johab},
+    {"gb18030", TextEncoding::Gb18030},
+};
+
+// clean_encoding_name() of encnames.c.
+std::string cleaned(std::string_view name) {
+  std::string out;
+  for (const char c : name) {
+    if (c >= 'A' && c <= 'Z') out += static_cast<char>(c + ('a' - 'A'));
+    if ((c >= 'a' && c <= 'z') || (c >= '0' && c <= '9')) out += c;
+  }
+  return out;
+}
+
+bool is_high(char c) {
+  return static_cast<unsigned char>(c) >= 0x80;
+}
+
+// Of the character that begins the text, which is not of ASCII.
+std::size_t length_of(std::string_view text, TextEncoding encoding) {
+  const auto first = static_cast<unsigned char>(text[0]);
+  switch (encoding) {
+    case TextEncoding::AsciiSafe:
+      return 1;
+    case TextEncoding::TwoBytes:
+      return 2;
+    case TextEncoding::Sjis:
+      return first >= 0xa1 && first <= 0xdf ? 1 : 2;  // half-width katakana
+    case TextEncoding::Johab:
+      return first == 0x8f ? 3 : 2;
+    case TextEncoding::Gb18030:
+      return text.size() > 1 && text[1] >= '0' && text[1] <= '9' ? 4 : 2;
+  }
+  return 1;
+}
+
+}  // namespace
+
+TextEncoding text_encoding(std::string_view client_encoding) {
+  const std::string name = cleaned(client_encoding);
+  for (const auto& [known, encoding] : kUnsafe) {
+    if (name == known) return encoding;
+  }
+  return TextEncoding::AsciiSafe;
+}
+
+bool same_encoding(std::string_view a, std::string_view b) {
+  return cleaned(a) == cleaned(b);
+}
+
+bool is_ascii(std::string_view text) {
+  return std::none_of(text.begin(), text.end(), is_high);
+}
+
+std::string without_ascii_halves(std::string_view text, TextEncoding encoding) {
+  std::string out(text);
+  for (std::size_t i = 0; i < out.size();) {
+    if (!is_high(out[i])) {
+      ++i;
+      continue;
+    }
+    const std::size_t end = std::min(out.size(), i + length_of(text.substr(i), encoding));
+    for (; i < end; ++i) {
+      if (!is_high(out[i])) out[i] = '\xff';
+    }
+  }
+  return out;
+}
+
+}  // namespace carpool::pg
