@@ -115,9 +115,20 @@ bool ServerStatements::use(const Statement& statement) {
 
 void ServerStatements::add(StatementRef statement) {
   CHECK(!known_.contains(statement.get()));
+  const std::uint32_t version = statement->version;
+  restore(std::move(statement), version);
+}
+
+void ServerStatements::restore(StatementRef statement, std::uint32_t version) {
   const Statement* key = statement.get();
-  used_.push_front({std::move(statement), key->version});
+  if (known_.contains(key)) return;
+  used_.push_front({std::move(statement), version});
   known_.emplace(key, used_.begin());
+}
+
+std::uint32_t ServerStatements::version(const Statement& statement) const {
+  const auto found = known_.find(&statement);
+  return found == known_.end() ? 0 : found->second->version;
 }
 
 ResultShape ServerStatements::shape(const Statement& statement) const {
@@ -132,12 +143,14 @@ void ServerStatements::set_shape(const Statement& statement, std::uint32_t versi
   if (found != known_.end() && found->second->version == version) found->second->shape = shape;
 }
 
-void ServerStatements::forget(const Statement& statement) {
+StatementRef ServerStatements::forget(const Statement& statement) {
   const auto found = known_.find(&statement);
-  if (found == known_.end()) return;
+  if (found == known_.end()) return {};
   const auto entry = found->second;
+  StatementRef forgotten = std::move(entry->statement);
   known_.erase(found);
   used_.erase(entry);
+  return forgotten;
 }
 
 StatementRef ServerStatements::find_name(std::string_view server_name) const {

@@ -186,7 +186,12 @@ class ServerStatements {
   void set_shape(const Statement& statement, std::uint32_t version, ResultShape shape);
   // A Parse for it has been sent. It must not be there yet.
   void add(StatementRef statement);
-  void forget(const Statement& statement);
+  // None where it is not there.
+  StatementRef forget(const Statement& statement);
+  // The version that it has; 0 where it is not there.
+  std::uint32_t version(const Statement& statement) const;
+  // What was forgotten is there after all, in this version; nothing where it was added since.
+  void restore(StatementRef statement, std::uint32_t version);
   void clear();
   // The one to close when there are more than `max`; none when there are not.
   StatementRef over(std::size_t max) const;

@@ -1,5 +1,7 @@
 #include "pg/reply_tracker.h"
 
+#include <algorithm>
+
 #include "base/check.h"
 
 namespace carpool::pg {
@@ -43,6 +45,12 @@ bool ReplyTracker::ends_with_ready() const {
     return ends_batch(request);
   }
   return true;
+}
+
+bool ReplyTracker::owes_only_ours() const {
+  return std::all_of(entries_.begin() + head_, entries_.end(), [](const Entry& entry) {
+    return entry.request == Request::Local || (entry.ours && entry.request == Request::Query);
+  });
 }
 
 ReplyTracker::Entry ReplyTracker::pop() {

@@ -83,6 +83,10 @@ class ReplyTracker {
     return front_is_ours() && entries_[head_].request == Request::Query;
   }
 
+  // Whether nothing is owed but to Carpool's own queries, and what it answers itself behind them: a
+  // batch that begins now is the first, as if nothing were owed.
+  bool owes_only_ours() const;
+
   // What the request whose replies are at hand was sent with.
   std::uint32_t front_tag() const { return idle() ? 0 : entries_[head_].tag; }
 

@@ -3,6 +3,8 @@
 // session_replies.cpp.
 #include "proxy/session.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <optional>
 
@@ -17,6 +19,7 @@ using Taken = ServerSession::Taken;
 namespace {
 
 constexpr std::string_view kStrings = "standard_conforming_strings";
+constexpr std::string_view kEncoding = "client_encoding";
 
 // What a SET of it means; none where it is spelled in a rarer way (parse_bool() takes prefixes,
 // too).
@@ -47,6 +50,9 @@ ServerSession::ServerSession(SessionTables& tables, pg::ReplyTracker& tracker,
 void ServerSession::opened(const std::vector<std::pair<std::string, std::string>>& parameters) {
   for (const auto& [name, value] : parameters) reported_.set(name, value);
   now_ = reported_;
+  if (const std::string* encoding = reported_.find(kEncoding)) {
+    usual_encoding_ = pg::text_encoding(*encoding);
+  }
 }
 
 // ---- what is under way
@@ -74,7 +80,7 @@ std::uint32_t ServerSession::note_unnamed(const ClientSession& client) {
   if (tracker_.idle()) return 0;
   Pending& pending = add_naming("", client.unnamed);
   pending.unnamed = true;
-  pending.server_unnamed = unnamed_;
+  pending.server_had = unnamed_;
   return pending.tag;
 }
 
@@ -101,7 +107,8 @@ void ServerSession::drop_pending(std::uint32_t tag) {
 
 void ServerSession::note_batch(const pg::Frame& frame) {
   const bool whole = frame.kind == pg::Frame::Kind::Whole;
-  const bool begins = tracker_.idle() && !tracker_.needs_sync() && tracker_.status() == 'I';
+  const bool begins =
+      tracker_.status() == 'I' && !tracker_.needs_sync() && tracker_.owes_only_ours();
   const bool describes = frame.type == 'D' && whole && !frame.body().empty();
   const bool of_portal = describes && frame.body()[0] == 'P';
   if (begins) {
@@ -221,6 +228,11 @@ void ServerSession::answer_with(Bytes bytes, bool ends_query, Bytes& answer, Pen
 
 // ---- how texts are read
 
+void ServerSession::note_change(std::string_view name) {
+  reading_changes_ = true;
+  if (name.empty() || name == kEncoding) encoding_changes_ = true;
+}
+
 void ServerSession::note_reading(const pg::Scan& scan, const ClientSession& client) {
   const pg::SessionFollower& follower = client.follower;
   for (const pg::SessionEffect& effect : scan.effects) {
@@ -229,35 +241,50 @@ void ServerSession::note_reading(const pg::Scan& scan, const ClientSession& clie
         // PostgreSQL looks names up anew when these two differ: such a statement can be shared.
         if (effect.name == "search_path" || effect.name == "role") break;
         if (!effect.name.empty() && !pg::decides_reading(effect.name)) break;
-        reading_changes_ = reading_ends_ = true;
+        note_change(effect.name);
+        reading_ends_ = true;
         if (reported_.find(effect.name) == nullptr) reading_unseen_ = true;
         break;
       case Kind::Set:
       case Kind::SetUnknown:
       case Kind::Reset:
-        if (effect.name.empty() || pg::decides_reading(effect.name)) reading_changes_ = true;
+        if (effect.name.empty() || pg::decides_reading(effect.name)) note_change(effect.name);
         break;
       case Kind::Commit:
       case Kind::PrepareTransaction:
-        if (reading_ends_) reading_changes_ = true;
+        if (reading_ends_) note_change({});
         break;
       case Kind::Rollback:
       case Kind::RollbackTo:
-        if (reading_ends_ || follower.current() != follower.committed()) reading_changes_ = true;
+        if (reading_ends_ || follower.current() != follower.committed()) note_change({});
         break;
       case Kind::ResetAll:
       case Kind::DiscardAll:
-        if (follower.current() != follower.initial()) reading_changes_ = true;
+        if (follower.current() != follower.initial()) note_change({});
         break;
       default:
         break;
     }
   }
-  if (scan.too_complex) reading_changes_ = true;
+  if (scan.too_complex) note_change({});
+}
+
+std::optional<pg::TextEncoding> ServerSession::encoding_of(const ClientSession& client) const {
+  if (encoding_changes_) return std::nullopt;
+  const pg::StatePtr& state = client.follower.current();
+  const auto set = state == nullptr ? std::nullopt : state->encoding();
+  if (!set) return usual_encoding_;
+  // An error in what is under way may take it back.
+  if (tracker_.owes_ready() && *set != usual_encoding_) return std::nullopt;
+  return set;
 }
 
 pg::ScanOptions ServerSession::how_read(std::string_view text, const ClientSession& client) const {
   pg::ScanOptions options;
+  options.encoding = encoding_of(client);
+  if (options.encoding != pg::TextEncoding::AsciiSafe && pg::is_ascii(text)) {
+    options.encoding = pg::TextEncoding::AsciiSafe;
+  }
   if (text.find('\\') == std::string_view::npos) return options;
   if (reading_changes_ || reading_unseen_) {
     options.standard_conforming_strings.reset();
@@ -283,12 +310,15 @@ pg::StatementRef ServerSession::intern(ByteSpan body, const ClientSession& clien
   text = text.substr(0, text.find('\0'));
   const pg::ScanOptions options = how_read(text, client);
   const auto strings = options.standard_conforming_strings;
-  const bool known = strings && !reading_changes_ && !reading_unseen_;
+  const bool known = strings && options.encoding && !reading_changes_ && !reading_unseen_;
+  const bool usual = known && *strings && *options.encoding == pg::TextEncoding::AsciiSafe;
   const std::string_view settings = state == nullptr ? std::string_view() : state->reading();
-  if (known && *strings) return tables_.statements.intern(body, settings, options, unnamed);
+  if (usual) return tables_.statements.intern(body, settings, options, unnamed);
   std::string own(settings);
   // Where it is not known how it will be read, it is no other client's.
-  own += known ? "with escapes" : "under way " + std::to_string(tables_.readings++);
+  own +=
+      known ? fmt::format("encoding {}, escapes {}", static_cast<int>(*options.encoding), !*strings)
+            : "under way " + std::to_string(tables_.readings++);
   return tables_.statements.intern(body, own, options, unnamed);
 }
 

@@ -40,7 +40,7 @@ struct SessionTables {
   pg::StateTable states;
   pg::StatementTable statements;
   pg::ScanMemo scans;          // of simple queries
-  pg::StatementRef taken;      // see ServerSession::let_server_refuse()
+  pg::StatementRef stand_in;   // see ServerSession::have_stand_in()
   std::uint64_t readings = 0;  // numbers those that are not known
 };
 
@@ -164,6 +164,8 @@ class ServerSession {
   static constexpr std::size_t kRowBytesMax = 4 * 1024;
   // A batch that is larger is not healed.
   static constexpr std::size_t kBatchBytesMax = 8 * 1024;
+  // Portals with effects, in one transaction or one pipeline.
+  static constexpr std::size_t kPortalsMax = 1024;
   // What is told of a statement with a longer name is not remembered: a pipeline may ask for it
   // often.
   static constexpr std::size_t kToldNameMax = 1024;
@@ -176,19 +178,21 @@ class ServerSession {
     std::shared_ptr<const pg::Scan> scan;
     std::uint32_t statements_done = 0;  // of the scan
     Bytes row;                          // the last of the statement at hand, where it tells
-    pg::StatementRef statement;         // a Parse or a Close of the client's
+    pg::StatementRef statement;         // a Parse or a Close, also one of our own
     std::string name;                   // and its name for it
     bool closes = false;
     bool refused = false;  // a Parse that PostgreSQL will refuse: let_server_refuse()
-    // A Describe: of this version of the statement, and what came of it; must_ask()'s own.
+    // A Describe: of this version of the statement, and what came of it; must_ask()'s own. A Close
+    // of our own: of this version.
     bool describes = false;
     bool asks = false;
     std::uint32_t version = 0;
     pg::ResultShape shape = pg::kShapeUnknown;
     bool changed = false;  // a Bind that must not be: refuse_changed()
-    // A Parse or a Close of the unnamed statement: what the client and the server had before.
+    // A Parse or a Close of the unnamed statement: `statement` is what the client had before.
     bool unnamed = false;
-    pg::StatementRef server_unnamed;
+    // And the server; of a DEALLOCATE, in `version`.
+    pg::StatementRef server_had;
     bool names = false;  // the client's name means something else when it is over
     Bytes answer;        // Local
     bool ends_query = false;
@@ -212,6 +216,14 @@ class ServerSession {
                  Outgoing& out);
   Taken execute(const pg::Frame& frame, ClientSession& client, Outgoing& out);
   Taken close(const pg::Frame& frame, ClientSession& client, Outgoing& out, Bytes& answer);
+  // The statement of the client's that this text deallocates by SQL: the server knows it by another
+  // name, if it has it. None where the text is another.
+  static pg::StatementRef deallocated(const pg::Scan& scan, const ClientSession& client);
+  // What the server can deallocate in its place: it, or the stand-in.
+  const pg::StatementRef& on_server(const pg::StatementRef& statement, const config::Pool& settings,
+                                    Outgoing& out);
+  // A statement whose Parse never fails, for where the server must have one and any will do.
+  bool have_stand_in();
   // Sends a Parse of the client's so that PostgreSQL says why not, be it that the name is taken or
   // what comes before that: under a name that the server has.
   void let_server_refuse(const pg::Frame& frame, std::string_view name, ByteSpan rest,
@@ -226,8 +238,10 @@ class ServerSession {
   void undo(const pg::ReplyTracker::Entry& entry, ClientSession* client, bool failed);
   Taken refuse(bool simple, std::string_view sqlstate, const std::string& message, Bytes& answer);
 
+  void note_change(std::string_view parameter);  // empty: any of them
   // How the server will read a text that is sent now, as far as it is known.
   pg::ScanOptions how_read(std::string_view text, const ClientSession& client) const;
+  std::optional<pg::TextEncoding> encoding_of(const ClientSession& client) const;
   // The text is about to run, and may change that.
   void note_reading(const pg::Scan& scan, const ClientSession& client);
   // The entry for a Parse that is sent now: shared by clients whose texts are read alike. None when
@@ -246,17 +260,19 @@ class ServerSession {
   void close_on_server(const pg::Statement& statement, Outgoing& out);
   void apply(const pg::SessionEffect& effect, ClientSession* client);
   void forget_by_name(std::string_view server_name);
-  void set_portal(std::string_view portal, std::shared_ptr<const pg::Scan> scan);
+  void set_portal(std::string_view portal, std::shared_ptr<const pg::Scan> scan,
+                  ClientSession& client);
   // What the statement of a Bind does with its values, `rest` behind its names.
-  static std::shared_ptr<const pg::Scan> bound(const pg::StatementRef& statement,
-                                               const pg::Frame& frame, ByteSpan rest);
+  std::shared_ptr<const pg::Scan> bound(const pg::StatementRef& statement, const pg::Frame& frame,
+                                        ByteSpan rest, const ClientSession& client) const;
 
   SessionTables& tables_;
   pg::ReplyTracker& tracker_;
   pool::PoolCounters& counters_;
   pg::SessionFollower follower_;
-  pg::ReportedValues reported_;  // when the server was opened
-  pg::ReportedValues now_;       // and since
+  pg::ReportedValues reported_;                                    // when the server was opened
+  pg::TextEncoding usual_encoding_ = pg::TextEncoding::AsciiSafe;  // of them
+  pg::ReportedValues now_;                                         // and since
   pg::ServerStatements statements_;
   pg::StatementRef unnamed_;
   std::uint32_t unnamed_version_ = 0;
@@ -264,6 +280,7 @@ class ServerSession {
   // that is under way may change it; something holds until the transaction ends; and of that
   // something is not reported.
   bool reading_changes_ = false;
+  bool encoding_changes_ = false;  // client_encoding in particular
   bool reading_ends_ = false;
   bool reading_unseen_ = false;
   // Portals whose statement does something to the session; hardly ever any.

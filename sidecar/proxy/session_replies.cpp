@@ -120,6 +120,8 @@ std::optional<ServerSession::Instead> ServerSession::failed(const pg::ReplyTrack
                                                             std::string_view sqlstate,
                                                             std::string_view message) {
   const Pending* pending = find_pending(entry.tag);
+  const bool deallocates =
+      entry.request == pg::Request::Query && pending != nullptr && pending->closes;
   std::optional<Instead> instead;
   if (pending != nullptr && pending->changed) {
     if (is_lost(sqlstate)) {
@@ -149,7 +151,7 @@ std::optional<ServerSession::Instead> ServerSession::failed(const pg::ReplyTrack
   }
   // Of a simple query more replies come; the others are over.
   undo_skipped(client);
-  if (entry.request != pg::Request::Query) undo(entry, client, true);
+  if (entry.request != pg::Request::Query || deallocates) undo(entry, client, true);
   return instead;
 }
 
@@ -164,7 +166,7 @@ void ServerSession::undo(const pg::ReplyTracker::Entry& entry, ClientSession* cl
   if (pending != nullptr && pending->asks) asking_ = false;
   if (pending != nullptr && pending->unnamed) {
     // A Parse that fails leaves no unnamed statement; one that is skipped leaves the one before it.
-    unnamed_ = failed ? pg::StatementRef() : pending->server_unnamed;
+    unnamed_ = failed ? pg::StatementRef() : pending->server_had;
     unnamed_version_ = unnamed_ ? unnamed_->version : 0;
     if (client != nullptr && !entry.ours) {
       client->unnamed = failed ? pg::StatementRef() : pending->statement;
@@ -191,10 +193,16 @@ void ServerSession::undo(const pg::ReplyTracker::Entry& entry, ClientSession* cl
         client->statements.erase(pending->name);
       }
       break;
+    case pg::Request::Query:  // a DEALLOCATE
+      if (pending == nullptr) break;
+      if (pending->server_had) statements_.restore(pending->server_had, pending->version);
+      if (client != nullptr) client->statements.set(pending->name, pending->statement);
+      break;
     case pg::Request::Close:
-      // One of ours that was not carried out: the server still has it, under a name that a Parse
-      // may want again.
-      if (entry.ours) tainted_ = true;
+      // One of ours that was not carried out: the server still has it.
+      if (pending != nullptr && pending->closes) {
+        statements_.restore(pending->statement, pending->version);
+      }
       break;
     default:
       break;
@@ -209,7 +217,7 @@ void ServerSession::ended(const pg::ReplyTracker::Entry& entry, ClientSession* c
     if (client != nullptr && pending->statement) {
       client->statements.set(pending->name, pending->statement);
     }
-    if (tables_.taken) tables_.taken->version++;
+    if (tables_.stand_in) tables_.stand_in->version++;
   }
   if (pending != nullptr && pending->describes) {
     if (pending->asks) asking_ = false;
@@ -227,9 +235,10 @@ void ServerSession::ready(char status, ClientSession* client) {
   undo_skipped(client);
   follower_.settle(now_);
   follower_.on_ready(status);
-  if (status == 'I') portals_.clear();
   if (tracker_.idle()) {
-    reading_changes_ = false;
+    // Not those of a batch that has been sent meanwhile: their Execute may be still to come.
+    if (status == 'I') portals_.clear();
+    reading_changes_ = encoding_changes_ = false;
     if (status == 'I') reading_ends_ = reading_unseen_ = false;
   }
   if (client == nullptr) return;

@@ -23,8 +23,11 @@ void append_body(Bytes& out, char type, std::string_view first, std::string_view
 
 void ServerSession::close_on_server(const pg::Statement& statement, Outgoing& out) {
   pg::append_close(out.insert(), 'S', statement.server_name);
-  tracker_.sent(pg::Request::Close, true);
-  statements_.forget(statement);
+  Pending& pending = add_pending();
+  pending.closes = true;
+  pending.version = statements_.version(statement);
+  pending.statement = statements_.forget(statement);
+  tracker_.sent(pg::Request::Close, true, pending.tag);
 }
 
 void ServerSession::free_name(std::string_view name, Outgoing& out) {
@@ -143,7 +146,7 @@ Taken ServerSession::bind(const pg::Frame& frame, ClientSession& client,
   bound_ = {};
   if (name.empty()) {
     ensure_unnamed(client, out);
-    set_portal(portal, bound(client.unnamed, frame, reader.rest()));
+    set_portal(portal, bound(client.unnamed, frame, reader.rest(), client), client);
     tracker_.sent(pg::Request::Bind);
     out.pass(frame.bytes.size());
     return Taken::Yes;
@@ -152,7 +155,7 @@ Taken ServerSession::bind(const pg::Frame& frame, ClientSession& client,
   if (found == nullptr) {
     // PREPAREd in SQL, or not at all: PostgreSQL knows.
     free_name(name, out);
-    set_portal(portal, nullptr);
+    set_portal(portal, nullptr, client);
     tracker_.sent(pg::Request::Bind, false, kForeignTag);
     out.pass(frame.bytes.size());
     return Taken::Yes;
@@ -170,7 +173,7 @@ Taken ServerSession::bind(const pg::Frame& frame, ClientSession& client,
     bound_portal_ = portal;
     bound_name_ = name;
   }
-  set_portal(portal, bound(statement, frame, rest));
+  set_portal(portal, bound(statement, frame, rest, client), client);
   append_body(out.insert(), 'B', portal, statement->server_name, rest,
               rest.size() + (frame.total - frame.bytes.size()));
   out.drop(frame.bytes.size());
@@ -211,21 +214,28 @@ Taken ServerSession::describe(const pg::Frame& frame, ClientSession& client,
 }
 
 std::shared_ptr<const pg::Scan> ServerSession::bound(const pg::StatementRef& statement,
-                                                     const pg::Frame& frame, ByteSpan rest) {
+                                                     const pg::Frame& frame, ByteSpan rest,
+                                                     const ClientSession& client) const {
   if (!statement || statement->scan == nullptr) return nullptr;
   if (frame.kind != pg::Frame::Kind::Whole || !pg::wants_values(*statement->scan)) {
     return statement->scan;
   }
-  return std::make_shared<const pg::Scan>(pg::with_values(*statement->scan, rest));
+  // Not known: as if it were the worst.
+  const pg::TextEncoding encoding = encoding_of(client).value_or(pg::TextEncoding::TwoBytes);
+  return std::make_shared<const pg::Scan>(pg::with_values(*statement->scan, rest, encoding));
 }
 
-void ServerSession::set_portal(std::string_view portal, std::shared_ptr<const pg::Scan> scan) {
+void ServerSession::set_portal(std::string_view portal, std::shared_ptr<const pg::Scan> scan,
+                               ClientSession& client) {
   for (auto i = portals_.begin(); i != portals_.end(); ++i) {
     if (i->first != portal) continue;
     portals_.erase(i);
     break;
   }
-  if (scan != nullptr) portals_.emplace_back(portal, std::move(scan));
+  if (scan == nullptr) return;
+  // The client keeps its server, so that what they do need not be known.
+  if (portals_.size() >= kPortalsMax) return pin_too_complex(client);
+  portals_.emplace_back(portal, std::move(scan));
 }
 
 Taken ServerSession::execute(const pg::Frame& frame, ClientSession& client, Outgoing& out) {

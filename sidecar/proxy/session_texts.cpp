@@ -42,19 +42,18 @@ Taken ServerSession::query(const pg::Frame& frame, ClientSession& client,
     }
     if (scan.too_complex) pin_too_complex(client);
     note_reading(scan, client);
-    // DEALLOCATE of a name that was given through the protocol: the server knows it by another.
-    const bool deallocates = scan.statements == 1 && scan.effects.size() == 1 &&
-                             scan.effects[0].kind == Kind::SqlDeallocate;
-    const pg::StatementRef* named =
-        deallocates ? client.statements.find(scan.effects[0].name) : nullptr;
-    if (named != nullptr) {
-      const pg::StatementRef statement = *named;
-      ensure(statement, settings, out);
-      pg::append_query(out.insert(), "DEALLOCATE " + statement->server_name);
+    if (const pg::StatementRef statement = deallocated(scan, client)) {
+      const pg::StatementRef& theirs = on_server(statement, settings, out);
+      pg::append_query(out.insert(), "DEALLOCATE " + theirs->server_name);
       out.drop(frame.bytes.size());
-      client.statements.erase(scan.effects[0].name);
-      statements_.forget(*statement.get());
-      tracker_.sent(pg::Request::Query);
+      Pending& pending = add_naming(scan.effects[0].name, statement);
+      pending.closes = true;
+      pending.version = statements_.version(*theirs.get());
+      pending.server_had = statements_.forget(*theirs.get());
+      client.statements.erase(pending.name);
+      unnamed_ = {};
+      client.unnamed = {};
+      tracker_.sent(pg::Request::Query, false, pending.tag);
       return Taken::Yes;
     }
     Pending& pending = add_pending();
@@ -67,6 +66,31 @@ Taken ServerSession::query(const pg::Frame& frame, ClientSession& client,
   tracker_.sent(pg::Request::Query, false, tag);
   out.pass(frame.bytes.size());
   return Taken::Yes;
+}
+
+pg::StatementRef ServerSession::deallocated(const pg::Scan& scan, const ClientSession& client) {
+  const bool one = scan.statements == 1 && scan.effects.size() == 1 &&
+                   scan.effects[0].kind == Kind::SqlDeallocate;
+  const pg::StatementRef* named = one ? client.statements.find(scan.effects[0].name) : nullptr;
+  return named == nullptr ? pg::StatementRef() : *named;
+}
+
+const pg::StatementRef& ServerSession::on_server(const pg::StatementRef& statement,
+                                                 const config::Pool& settings, Outgoing& out) {
+  if (statements_.has_name(*statement.get()) || !have_stand_in()) return statement;
+  ensure(tables_.stand_in, settings, out);
+  return tables_.stand_in;
+}
+
+bool ServerSession::have_stand_in() {
+  if (!tables_.stand_in) {
+    // A statement that can be prepared in a failed transaction, too.
+    Bytes body;
+    append_cstring(body, "ROLLBACK -- stands in for another");
+    append_u16(body, 0);
+    tables_.stand_in = tables_.statements.intern(body);
+  }
+  return static_cast<bool>(tables_.stand_in);
 }
 
 Taken ServerSession::parse(const pg::Frame& frame, ClientSession& client,
@@ -112,29 +136,25 @@ Taken ServerSession::parse(const pg::Frame& frame, ClientSession& client,
       out.drop(frame.bytes.size());
       return refuse(false, pg::sqlstate::kFeatureNotSupported, why, answer);
     }
-    // DEALLOCATE, as for a simple query above.
-    const auto& effects = statement->scan->effects;
-    if (statement->scan->statements == 1 && effects.size() == 1 &&
-        effects[0].kind == Kind::SqlDeallocate) {
-      if (const pg::StatementRef* named = client.statements.find(effects[0].name)) {
-        const pg::StatementRef old = *named;
-        ensure(old, settings, out);
-        client.statements.erase(effects[0].name);
-        Bytes body;
-        append_cstring(body, "DEALLOCATE " + old->server_name);
-        append_u16(body, 0);
-        statement = tables_.statements.intern(body);
-        if (!statement) return Taken::NotProtocol;
-        if (name.empty()) {
-          // What is sent is not what came.
-          const std::uint32_t tag = note_unnamed(client);
-          pg::append_parse(out.insert(), "", body);
-          tracker_.sent(pg::Request::Parse, false, tag);
-          unnamed_ = client.unnamed = statement;
-          unnamed_version_ = statement->version;
-          out.drop(frame.bytes.size());
-          return Taken::Yes;
-        }
+    // As for a simple query above. In a transaction that has failed PostgreSQL takes none.
+    const pg::StatementRef old =
+        tracker_.status() == 'E' ? pg::StatementRef() : deallocated(*statement->scan, client);
+    if (old) {
+      client.statements.erase(statement->scan->effects[0].name);
+      Bytes body;
+      append_cstring(body, "DEALLOCATE " + on_server(old, settings, out)->server_name);
+      append_u16(body, 0);
+      statement = tables_.statements.intern(body);
+      if (!statement) return Taken::NotProtocol;
+      if (name.empty()) {
+        // What is sent is not what came.
+        const std::uint32_t tag = note_unnamed(client);
+        pg::append_parse(out.insert(), "", body);
+        tracker_.sent(pg::Request::Parse, false, tag);
+        unnamed_ = client.unnamed = statement;
+        unnamed_version_ = statement->version;
+        out.drop(frame.bytes.size());
+        return Taken::Yes;
       }
     }
   }
@@ -159,10 +179,9 @@ Taken ServerSession::parse(const pg::Frame& frame, ClientSession& client,
     Bytes bytes;
     pg::append_empty(bytes, '1');
     Pending* pending = nullptr;
+    if (tracker_.owes_only_ours()) parsed_here_ = name;
     answer_with(std::move(bytes), false, answer, &pending);
-    if (pending == nullptr) {
-      parsed_here_ = name;
-    } else {
+    if (pending != nullptr) {
       pending->statement = statement;
       pending->name = name;
       pending->names = true;
@@ -183,18 +202,12 @@ Taken ServerSession::parse(const pg::Frame& frame, ClientSession& client,
 void ServerSession::let_server_refuse(const pg::Frame& frame, std::string_view name, ByteSpan rest,
                                       const ClientSession& client, const config::Pool& settings,
                                       Outgoing& out) {
-  if (!tables_.taken) {
-    // A statement that can be prepared in a failed transaction, too.
-    Bytes body;
-    append_cstring(body, "ROLLBACK -- a name that is taken");
-    append_u16(body, 0);
-    tables_.taken = tables_.statements.intern(body);
-  }
   // Without room for a text that short nothing new is prepared: any name that is not there yet
   // would do worse than the client's own.
+  const bool stands_in = have_stand_in();
   const std::string_view server_name =
-      tables_.taken ? std::string_view(tables_.taken->server_name) : name;
-  if (tables_.taken) ensure(tables_.taken, settings, out);
+      stands_in ? std::string_view(tables_.stand_in->server_name) : name;
+  if (stands_in) ensure(tables_.stand_in, settings, out);
   Bytes& bytes = out.insert();
   append_u8(bytes, 'P');
   const std::size_t rest_total = rest.size() + (frame.total - frame.bytes.size());

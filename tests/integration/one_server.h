@@ -16,6 +16,17 @@ inline PostgresCluster& postgres() {
   return shared_postgres();
 }
 
+// Who is pinned by what.
+inline std::map<std::string, int> pins(const Carpool& carpool) {
+  std::map<std::string, int> all;
+  for (const char* cause : {"listen", "session_parameter", "other"}) {
+    const int count =
+        static_cast<int>(carpool.metric("carpool_pins_total", {{"cause", cause}}).value_or(0));
+    if (count > 0) all[cause] = count;
+  }
+  return all;
+}
+
 class OneServer : public ::testing::Test {
  protected:
   OneServer() : carpool(postgres(), {.pool = "size: 1"}) {}

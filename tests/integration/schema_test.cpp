@@ -45,6 +45,23 @@ TEST_F(SchemaChange, ABatchThatAsksForTheShapeIsHealed) {
   }
 }
 
+TEST_F(SchemaChange, ABatchIsHealedBehindSettingsThatAreRestoredToo) {
+  change("int");
+  Wire first = client();
+  Wire second = client({{"work_mem", "5MB"}});
+  exchange(first, prepare);
+  exchange(second, prepare);
+  change("text");
+  expect_row(exchange(first, described), "2TDCZ");
+  change("int");
+  expect_row(exchange(second, described), "2TDCZ");
+  change("text");
+  exchange(first, close_message('S', "s") + sync_message());
+  expect_row(exchange(second, described), "2TDCZ");
+  change("int");
+  expect_row(exchange(first, parse + described), "12TDCZ");
+}
+
 TEST_F(SchemaChange, AClientThatReliesOnTheOldShapeIsToldAsByPostgres) {
   // asyncpg and tokio-postgres: Bind, Execute, Sync, and rows are read as they were described once.
   change("int");

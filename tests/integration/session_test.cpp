@@ -12,17 +12,6 @@ std::string execute_some(std::uint32_t rows) {
   return message('E', std::string(1, '\0') + int32_bytes(rows));
 }
 
-// A Bind to the unnamed portal whose parameters are all texts.
-std::string bind_texts(const std::string& statement, const std::vector<std::string>& values) {
-  std::string body = '\0' + statement + '\0' + std::string(2, '\0');
-  body += '\0';
-  body += static_cast<char>(values.size());
-  for (const std::string& value : values) {
-    body += int32_bytes(static_cast<std::uint32_t>(value.size())) + value;
-  }
-  return message('B', body + std::string(2, '\0'));
-}
-
 class Session : public OneServer {};
 
 TEST_F(Session, ASettingMadeUnderARowLimitIsFollowed) {
@@ -249,17 +238,6 @@ TEST_F(Session, AStatementBehindASetInItsPipelineIsNoOtherClients) {
 
 // Read with escapes it listens; read by the standard the LISTEN is a part of a string.
 const char* const kListensWithEscapes = R"(select '\', '; listen news; --')";
-
-// Who is pinned by what.
-std::map<std::string, int> pins(const Carpool& carpool) {
-  std::map<std::string, int> all;
-  for (const char* cause : {"listen", "session_parameter", "other"}) {
-    const int count =
-        static_cast<int>(carpool.metric("carpool_pins_total", {{"cause", cause}}).value_or(0));
-    if (count > 0) all[cause] = count;
-  }
-  return all;
-}
 
 TEST_F(Session, ABackslashIsReadAsTheServerReadsIt) {
   using Pins = std::map<std::string, int>;
@@ -594,6 +572,84 @@ TEST_F(Session, SetConfigWithBoundValuesIsFollowed) {
   exchange(first, parse_message("", "select set_config($1, $2, $3)") +
                       bind_texts("", {"app.tenant", "local", "true"}) + go);
   EXPECT_EQ(value_of(first.query("show app.tenant")), "it's");
+}
+
+TEST_F(Session, WhatIsBoundBeforeAnotherAnswerAndRunAfterItIsFollowed) {
+  const std::string parse =
+      parse_message("s", "select set_config('app.tenant', $1, false)") + sync_message();
+  const std::string unset = "select coalesce(current_setting('app.tenant', true), '')";
+  Wire second = client({{"work_mem", "5MB"}});
+  {
+    // A Flush in between, in a lease that restores settings.
+    Wire first = client({{"work_mem", "6MB"}});
+    exchange(first, parse);
+    EXPECT_EQ(value_of(second.query(unset)), "");
+    ASSERT_TRUE(first.send(bind_texts("s", {"flushed"}) + message('H', "")));
+    EXPECT_EQ(types(first.read_until("2")), "2");
+    exchange(first, execute_message("") + sync_message());
+  }
+  EXPECT_EQ(value_of(second.query(unset)), "");
+  // A pipeline that comes in two pieces.
+  Wire first = client();
+  exchange(first, parse);
+  ASSERT_TRUE(first.send(parse_message("", "select 'before'") + bind_message("", "") +
+                         execute_message("") + sync_message() + bind_texts("s", {"pipelined"})));
+  EXPECT_EQ(types(first.read_until("Z")), "12DCZ");
+  exchange(first, execute_message("") + sync_message());
+  EXPECT_EQ(value_of(second.query(unset)), "");
+  EXPECT_EQ(value_of(first.query("show app.tenant")), "pipelined");
+}
+
+TEST_F(Session, AStatementWhoseRenewalAnErrorSkippedIsStillThere) {
+  Wire wire = client();
+  const std::string use = bind_message("", "kept") + execute_message("") + sync_message();
+  exchange(wire, parse_message("kept", "commit") + sync_message());
+  wire.query("begin");
+  EXPECT_EQ(sqlstate_of(wire.query("no such")), "42601");
+  // The second has the text that the server has under "kept"; the first is refused.
+  EXPECT_EQ(sqlstate_of(exchange(wire, parse_message("a", "select 1") +
+                                           parse_message("b", "commit") + sync_message())),
+            "25P02");
+  EXPECT_EQ(types(exchange(wire, use)), "2CZ");
+  EXPECT_EQ(types(exchange(wire, use)), "2NCZ");  // no transaction is in progress
+}
+
+TEST_F(Session, ADeallocateThatFailsLeavesTheStatement) {
+  const std::string parse = parse_message("s", "select 'here'") + sync_message();
+  const std::string use = bind_message("", "s") + execute_message("") + sync_message();
+  Wire wire = client();
+  exchange(wire, parse);
+  for (const std::string& deallocate :
+       {query_message("deallocate s"), parse_message("", "deallocate s") + bind_message("", "") +
+                                           execute_message("") + sync_message()}) {
+    wire.query("begin");
+    wire.query("no such");
+    EXPECT_EQ(sqlstate_of(exchange(wire, deallocate)), "25P02");
+    wire.query("rollback");
+    EXPECT_EQ(value_of(exchange(wire, use)), "here");
+    EXPECT_EQ(sqlstate_of(exchange(wire, deallocate)), "");
+    EXPECT_EQ(sqlstate_of(exchange(wire, use)), "26000");
+    EXPECT_EQ(types(exchange(wire, parse)), "1Z");
+  }
+}
+
+TEST_F(Session, WhatAServerNeverHadCanBeDeallocatedThere) {
+  // It cannot even be prepared there any more.
+  for (const bool simple : {true, false}) {
+    Wire wire = client();
+    wire.query("create table short_lived (n int)");
+    exchange(wire, parse_message("s", "select n from short_lived") + sync_message());
+    wire.query("drop table short_lived");
+    postgres().terminate_backends();
+    EVENTUALLY(value_of(client().query("select 1")) == "1");
+    const auto answer =
+        exchange(wire, simple ? query_message("deallocate s")
+                              : parse_message("", "deallocate s") + bind_message("", "") +
+                                    execute_message("") + sync_message());
+    EXPECT_EQ(types(answer), simple ? "CZ" : "12CZ") << sqlstate_of(answer);
+    EXPECT_EQ(find(answer, 'C')->body, std::string("DEALLOCATE") + '\0');
+    EXPECT_EQ(types(exchange(wire, parse_message("s", "select 1") + sync_message())), "1Z");
+  }
 }
 
 TEST_F(Session, AValueThatIsComputedPinsUntilEverythingIsReset) {

@@ -640,5 +640,19 @@ TEST(ReplyTracker, AgreesWithAModelOfPostgresqlOverRandomConversations) {
   }
 }
 
+TEST(ReplyTracker, TellsOwnQueriesAndAnswersFromWhatTheClientIsOwed) {
+  ReplyTracker tracker;
+  EXPECT_TRUE(tracker.owes_only_ours());
+  tracker.sent(Request::Query, true);
+  tracker.sent(Request::Local);
+  EXPECT_TRUE(tracker.owes_only_ours());
+  tracker.sent(Request::Parse, true);
+  EXPECT_FALSE(tracker.owes_only_ours());
+  ReplyTracker client;
+  client.sent(Request::Query, true);
+  client.sent(Request::Bind);
+  EXPECT_FALSE(client.owes_only_ours());
+}
+
 }  // namespace
 }  // namespace carpool::pg

@@ -67,6 +67,16 @@ std::string bind_message(std::string_view portal, std::string_view statement) {
                  std::string(portal) + '\0' + std::string(statement) + '\0' + std::string(6, '\0'));
 }
 
+std::string bind_texts(std::string_view statement, const std::vector<std::string>& values) {
+  std::string body = '\0' + std::string(statement) + '\0' + std::string(2, '\0');
+  body += '\0';
+  body += static_cast<char>(values.size());
+  for (const std::string& value : values) {
+    body += int32_bytes(static_cast<std::uint32_t>(value.size())) + value;
+  }
+  return message('B', body + std::string(2, '\0'));
+}
+
 std::string describe_message(char kind, std::string_view name) {
   return message('D', std::string(1, kind) + std::string(name) + '\0');
 }

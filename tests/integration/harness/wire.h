@@ -33,6 +33,8 @@ std::string startup_packet(const std::map<std::string, std::string>& parameters,
 std::string query_message(std::string_view sql);
 std::string parse_message(std::string_view name, std::string_view sql);
 std::string bind_message(std::string_view portal, std::string_view statement);
+// To the unnamed portal, with parameters that are all texts.
+std::string bind_texts(std::string_view statement, const std::vector<std::string>& values);
 std::string describe_message(char kind, std::string_view name);  // 'S' statement, 'P' portal
 std::string execute_message(std::string_view portal);
 std::string close_message(char kind, std::string_view name);
