@@ -296,7 +296,7 @@ class Runner {
       without_verdict_++;
       return std::nullopt;
     }
-    const Reply got = client.pooled->exchange(step.messages, kAnswerMs);
+    const Reply got = client.pooled->exchange(step.messages, kAnswerMs, step.piece);
     client.pinned = client.pinned || step.pins;
     if (step.unpins && !want.lines.empty() && want.lines[0] == "done DISCARD ALL") {
       client.pinned = false;

@@ -65,7 +65,7 @@ const std::vector<Text>& texts() {
 
 class Maker {
  public:
-  Maker(uint64_t seed, const Kinds& kinds) : random_(seed), kinds_(kinds) {}
+  Maker(uint64_t seed, const Kinds& kinds) : random_(seed), pieces_(~seed), kinds_(kinds) {}
 
   int below(int n) { return static_cast<int>(random_() % static_cast<uint64_t>(n)); }
   bool chance(int percent) { return below(100) < percent; }
@@ -108,6 +108,8 @@ class Maker {
         break;
       }
     }
+    constexpr uint64_t kOneIn = 4;
+    if (made_.messages.size() > 1 && pieces_() % kOneIn == 0) made_.piece = 20 + pieces_() % 200;
     return std::move(made_);
   }
 
@@ -527,6 +529,7 @@ class Maker {
   }
 
   std::mt19937_64 random_;
+  std::mt19937_64 pieces_;  // its own, so that a seed says the same with and without them
   const Kinds& kinds_;
   Step made_;
   int client_ = 0;
@@ -597,6 +600,7 @@ std::string shown(const Step& step) {
   for (size_t i = 0; i < step.messages.size(); i++) {
     text += (i == 0 ? "" : ", ") + step.messages[i].shown;
   }
+  if (step.piece > 0) text += ", in pieces of " + std::to_string(step.piece) + " bytes";
   return text;
 }
 

@@ -26,6 +26,7 @@ struct Step {
   int client = 0;
   Act act = Act::kExchange;
   std::vector<Message> messages;
+  size_t piece = 0;       // sent so many bytes at a time; 0: in one piece
   bool pins = false;      // from here on the client may keep its server until it discards or leaves
   bool unpins = false;    // DISCARD ALL: gives it back, where it succeeded
   bool resumes = false;   // runs a portal of an earlier batch

@@ -4,9 +4,11 @@
 #include <poll.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <cstring>
+#include <thread>
 
 namespace carpool::property {
 
@@ -214,6 +216,16 @@ bool Connection::send_all(std::string_view bytes) {
   return true;
 }
 
+bool Connection::send_in_pieces(std::string_view bytes, size_t piece) {
+  if (piece == 0) return send_all(bytes);
+  for (; !bytes.empty(); bytes.remove_prefix(std::min(piece, bytes.size()))) {
+    if (!send_all(bytes.substr(0, piece))) return false;
+    // Long enough, as a rule, for what was asked to be answered. Nothing depends on it.
+    std::this_thread::sleep_for(std::chrono::microseconds(200));
+  }
+  return true;
+}
+
 bool Connection::next(char& type, std::string& body, long deadline_ms) {
   for (;;) {
     if (received_.size() >= 5) {
@@ -319,7 +331,7 @@ void Connection::take(char type, std::string_view bytes, Reply& reply) {
   }
 }
 
-Reply Connection::exchange(const std::vector<Message>& messages, int timeout_ms) {
+Reply Connection::exchange(const std::vector<Message>& messages, int timeout_ms, size_t piece) {
   Reply reply;
   const long deadline = now_ms() + timeout_ms;
   std::string out;
@@ -346,13 +358,13 @@ Reply Connection::exchange(const std::vector<Message>& messages, int timeout_ms)
     if (message.type == 'Q' || message.type == 'S') owed_ready++;
     if (std::strchr("PBDEC", message.type) != nullptr) owed_replies++;
     if (message.type != 'H') continue;
-    if (!send_all(out)) break;
+    if (!send_in_pieces(out, piece)) break;
     out.clear();
     while ((owed_ready > 0 || owed_replies > 0) && !failed) {
       if (!read_one()) return reply;
     }
   }
-  if (!send_all(out)) {
+  if (!send_in_pieces(out, piece)) {
     reply.lost = "the connection was closed";
     return reply;
   }

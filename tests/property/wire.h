@@ -63,7 +63,8 @@ class Connection {
 
   // Sends the messages and reads until each Query and Sync among them had its ReadyForQuery. At
   // a Flush it waits for the replies that are due so far, as a driver does.
-  Reply exchange(const std::vector<Message>& messages, int timeout_ms);
+  // `piece`: so many bytes at a time, each likely to be read before the next; 0: at once.
+  Reply exchange(const std::vector<Message>& messages, int timeout_ms, size_t piece = 0);
 
   // Sends without reading, and cuts the connection without a Terminate.
   void send_and_cut(const std::vector<Message>& messages);
@@ -76,6 +77,7 @@ class Connection {
 
  private:
   bool send_all(std::string_view bytes);
+  bool send_in_pieces(std::string_view bytes, size_t piece);
   // Takes one message, waiting up to `deadline_ms` from the clock's start; false at its end.
   bool next(char& type, std::string& body, long deadline_ms);
   void take(char type, std::string_view body, Reply& reply);
