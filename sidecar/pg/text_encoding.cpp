@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <cstring>
 #include <utility>
 
 namespace carpool::pg {
@@ -66,7 +67,14 @@ bool same_encoding(std::string_view a, std::string_view b) {
 }
 
 bool is_ascii(std::string_view text) {
-  return std::none_of(text.begin(), text.end(), is_high);
+  constexpr std::uint64_t kHighBits = 0x8080808080808080;
+  std::size_t i = 0;
+  for (; i + sizeof kHighBits <= text.size(); i += sizeof kHighBits) {
+    std::uint64_t bytes = 0;
+    std::memcpy(&bytes, text.data() + i, sizeof bytes);
+    if ((bytes & kHighBits) != 0) return false;
+  }
+  return std::none_of(text.begin() + static_cast<std::ptrdiff_t>(i), text.end(), is_high);
 }
 
 std::string without_ascii_halves(std::string_view text, TextEncoding encoding) {

@@ -189,7 +189,8 @@ class ServerSession {
     std::uint32_t version = 0;
     pg::ResultShape shape = pg::kShapeUnknown;
     bool changed = false;  // a Bind that must not be: refuse_changed()
-    // A Parse or a Close of the unnamed statement: `statement` is what the client had before.
+    // A Parse or a Close of the unnamed statement, or a simple query, which ends it: `statement` is
+    // what the client had before.
     bool unnamed = false;
     // And the server; of a DEALLOCATE, in `version`.
     pg::StatementRef server_had;
@@ -201,7 +202,11 @@ class ServerSession {
   Pending& add_pending();
   Pending& add_naming(std::string_view name, pg::StatementRef statement);
   // The same for the unnamed statement, which is about to change; its tag.
-  std::uint32_t note_unnamed(const ClientSession& client);
+  std::uint32_t note_unnamed(const ClientSession& client, std::string_view text = {});
+  // A Parse of it that was the first of its batch has failed.
+  void lose_unnamed(ClientSession* client);
+  // A simple query has failed before it ended the unnamed statement.
+  void keep_unnamed(const pg::ReplyTracker::Entry& query, ClientSession* client);
   Pending* find_pending(std::uint32_t tag);
   void drop_pending(std::uint32_t tag);
   void answer_with(Bytes bytes, bool ends_query, Bytes& answer, Pending** pending);
@@ -276,6 +281,8 @@ class ServerSession {
   pg::ServerStatements statements_;
   pg::StatementRef unnamed_;
   std::uint32_t unnamed_version_ = 0;
+  // An error has left that of somebody, or none.
+  bool unnamed_unknown_ = false;
   // How texts are read (pg::decides_reading()) where the client's state does not tell: something
   // that is under way may change it; something holds until the transaction ends; and of that
   // something is not reported.

@@ -16,6 +16,12 @@ bool is_lost(std::string_view sqlstate) {
   return sqlstate == pg::sqlstate::kInvalidSqlStatementName;
 }
 
+// The message could not be converted from the client's encoding, and so was not looked at; or a
+// string in it, which is later.
+bool may_be_unread(std::string_view sqlstate) {
+  return sqlstate == "22021" || sqlstate == "22P05";
+}
+
 bool has_changed(std::string_view sqlstate, std::string_view message) {
   // A server that translates its messages (lc_messages) is not understood: its error is passed on.
   return sqlstate == pg::sqlstate::kFeatureNotSupported &&
@@ -151,8 +157,35 @@ std::optional<ServerSession::Instead> ServerSession::failed(const pg::ReplyTrack
   }
   // Of a simple query more replies come; the others are over.
   undo_skipped(client);
-  if (entry.request != pg::Request::Query || deallocates) undo(entry, client, true);
+  const bool unread = may_be_unread(sqlstate);
+  if (entry.request != pg::Request::Query || deallocates) {
+    undo(entry, client, !unread);
+  } else if (unread) {
+    keep_unnamed(entry, client);
+  }
   return instead;
+}
+
+void ServerSession::keep_unnamed(const pg::ReplyTracker::Entry& query, ClientSession* client) {
+  if (unnamed_) return;  // a later one is under way
+  unnamed_unknown_ = true;
+  const Pending* pending = find_pending(query.tag);
+  if (pending == nullptr || !pending->unnamed || (client != nullptr && client->unnamed)) return;
+  unnamed_ = pending->server_had;
+  unnamed_version_ = unnamed_ ? unnamed_->version : 0;
+  if (client != nullptr) client->unnamed = pending->statement;
+}
+
+void ServerSession::lose_unnamed(ClientSession* client) {
+  for (Pending& later : pending_) {
+    if (!later.unnamed) continue;
+    if (client != nullptr) later.statement = {};
+    later.server_had = {};
+    return;
+  }
+  unnamed_ = {};
+  unnamed_unknown_ = true;
+  if (client != nullptr) client->unnamed = {};
 }
 
 // Backwards: of several that change one name, what was before the first is what is left.
@@ -168,6 +201,7 @@ void ServerSession::undo(const pg::ReplyTracker::Entry& entry, ClientSession* cl
     // A Parse that fails leaves no unnamed statement; one that is skipped leaves the one before it.
     unnamed_ = failed ? pg::StatementRef() : pending->server_had;
     unnamed_version_ = unnamed_ ? unnamed_->version : 0;
+    unnamed_unknown_ = unnamed_unknown_ || !unnamed_;
     if (client != nullptr && !entry.ours) {
       client->unnamed = failed ? pg::StatementRef() : pending->statement;
     }
@@ -177,8 +211,7 @@ void ServerSession::undo(const pg::ReplyTracker::Entry& entry, ClientSession* cl
     case pg::Request::Parse:
       if (entry.tag == kForeignTag || (pending != nullptr && pending->refused)) break;
       if (pending == nullptr) {
-        unnamed_ = {};
-        if (client != nullptr && !entry.ours) client->unnamed = {};
+        lose_unnamed(entry.ours ? nullptr : client);
         break;
       }
       statements_.forget(*pending->statement.get());

@@ -60,7 +60,7 @@ void ServerSession::ensure(const pg::StatementRef& statement, const config::Pool
 
 void ServerSession::ensure_unnamed(ClientSession& client, Outgoing& out) {
   if (!client.unnamed) {
-    if (!unnamed_) return;  // PostgreSQL says that there is none
+    if (!unnamed_ && !unnamed_unknown_) return;  // PostgreSQL says that there is none
     // It is another client's.
     const std::uint32_t tag = note_unnamed(client);
     pg::append_close(out.insert(), 'S', "");

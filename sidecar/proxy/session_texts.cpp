@@ -60,6 +60,13 @@ Taken ServerSession::query(const pg::Frame& frame, ClientSession& client,
     pending.scan = std::move(shared);
     tag = pending.tag;
   }
+  if ((client.unnamed || unnamed_) && !pg::is_ascii(text)) {
+    Pending& pending = tag == 0 ? add_pending() : pending_.back();
+    pending.unnamed = true;
+    pending.statement = client.unnamed;
+    pending.server_had = unnamed_;
+    tag = pending.tag;
+  }
   // A simple query ends the unnamed statement (manual, "Extended Query").
   unnamed_ = {};
   client.unnamed = {};
@@ -159,7 +166,7 @@ Taken ServerSession::parse(const pg::Frame& frame, ClientSession& client,
     }
   }
   if (name.empty()) {
-    const std::uint32_t tag = note_unnamed(client);
+    const std::uint32_t tag = note_unnamed(client, statement->text());
     client.unnamed = statement;
     unnamed_ = std::move(statement);
     unnamed_version_ = unnamed_->version;

@@ -187,6 +187,36 @@ TEST_F(Session, TheUnnamedStatementOfAnotherClientIsOutOfReach) {
   EXPECT_EQ(value_of(exchange(first, use)), "secret");
 }
 
+TEST_F(Session, AnErrorBeforePostgresDropsTheUnnamedStatementLeavesIt) {
+  // No text of UTF-8: it is refused before anything is done.
+  const std::string bad = "select '\xe9'";
+  const std::string use = bind_message("", "") + execute_message("") + sync_message();
+  Wire other = client();
+  Wire wire = client();
+  for (const std::string& refused : {query_message(bad), parse_message("", bad) + sync_message()}) {
+    exchange(other, parse_message("", "select 'not yours'") + sync_message());
+    EXPECT_EQ(sqlstate_of(exchange(wire, refused)), "22021");
+    EXPECT_EQ(sqlstate_of(exchange(wire, use)), "26000");
+    EXPECT_EQ(value_of(exchange(other, use)), "not yours");
+    exchange(wire, parse_message("", "select 'mine'") + sync_message());
+    EXPECT_EQ(sqlstate_of(exchange(wire, refused)), "22021");
+    EXPECT_EQ(value_of(exchange(wire, use)), "mine");
+    exchange(wire, close_message('S', "") + sync_message());
+  }
+}
+
+TEST_F(Session, AnUnnamedStatementBehindOneThatFailedIsTheClients) {
+  Wire wire = client();
+  ASSERT_TRUE(wire.send(parse_message("", "selec") + sync_message() +
+                        parse_message("", "select 'good'") + sync_message()));
+  EXPECT_EQ(types(wire.read_until("Z")), "EZ");
+  EXPECT_EQ(types(wire.read_until("Z")), "1Z");
+  const std::string use = bind_message("", "") + execute_message("") + sync_message();
+  Wire other = client();
+  EXPECT_EQ(sqlstate_of(exchange(other, use)), "26000");
+  EXPECT_EQ(value_of(exchange(wire, use)), "good");
+}
+
 TEST_F(Session, AnUnnamedStatementThatAnErrorSkippedIsNotThere) {
   Wire first = client();
   Wire second = client();

@@ -40,6 +40,17 @@ TEST(TextEncoding, HidesTheHalvesOfCharactersAndNothingElse) {
   EXPECT_EQ(without_ascii_halves("'\x95\\'", TextEncoding::AsciiSafe), "'\x95\\'");
 }
 
+TEST(TextEncoding, FindsWhatIsBeyondAsciiWhereverItStands) {
+  EXPECT_TRUE(is_ascii(""));
+  const std::string plain(20, '\x7f');
+  EXPECT_TRUE(is_ascii(plain));
+  for (std::size_t i = 0; i < plain.size(); ++i) {
+    std::string text = plain;
+    text[i] = '\x80';
+    EXPECT_FALSE(is_ascii(text)) << i;
+  }
+}
+
 TEST(TextEncoding, EndsWithTheText) {
   for (const TextEncoding encoding :
        {TextEncoding::AsciiSafe, TextEncoding::TwoBytes, TextEncoding::Sjis, TextEncoding::Johab,

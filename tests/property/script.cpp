@@ -93,7 +93,7 @@ class Maker {
         {"cursor", 6, &Maker::cursor},     {"copy", 4, &Maker::copy},
         {"role", 3, &Maker::role},         {"discard", 4, &Maker::discard},
         {"leave", 6, &Maker::leave},       {"schema", 3, &Maker::schema},
-        {"hidden", 4, &Maker::hidden},
+        {"hidden", 4, &Maker::hidden},     {"encoding", 4, &Maker::encoding},
     };
     int total = 0;
     for (const auto& choice : choices) total += kinds_.has(choice.kind) ? choice.weight : 0;
@@ -380,6 +380,25 @@ class Maker {
     }
   }
 
+  // Texts that are other ones in another encoding, and errors in some.
+  void encoding() {
+    made_.pins = true;
+    switch (below(8)) {
+      case 0:
+        return run("SET app.tenant = '\xe9'");
+      case 1:
+        return run("SET app.tenant = '\x95\\'");
+      case 2:
+        return run("SELECT E'\x95\\'; SET app.tenant = 'hidden'; SELECT '\xb1'", true);
+      case 3:
+        return run("SELECT coalesce(current_setting('app.tenant', true), '')");
+      case 4:
+        return run("RESET client_encoding");
+      default:
+        return run("SET client_encoding TO " + one_of({"UTF8", "LATIN1", "SJIS", "GBK"}));
+    }
+  }
+
   void temp() {
     made_.pins = true;
     switch (below(7)) {
@@ -539,8 +558,9 @@ class Maker {
 
 const std::vector<std::string>& default_kinds() {
   static const std::vector<std::string> kinds = {
-      "query",  "transaction", "set",  "prepare", "error",   "sql-prepare", "temp",   "lock",
-      "listen", "cursor",      "copy", "role",    "discard", "leave",       "schema", "startup"};
+      "query",   "transaction", "set",    "prepare", "error",   "sql-prepare",
+      "temp",    "lock",        "listen", "cursor",  "copy",    "role",
+      "discard", "leave",       "schema", "startup", "encoding"};
   return kinds;
 }
 
