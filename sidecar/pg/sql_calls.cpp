@@ -40,6 +40,7 @@ Argument read_argument(const Token* tokens, int count, bool standard_conforming_
       number = number * 10 + static_cast<std::uint32_t>(c - '0');
       if (number > kParameterMax) return argument;
     }
+    if (number == 0) return argument;  // there is none of that number
     argument.type = Argument::Type::Parameter;
     argument.parameter = number;
   }
