@@ -216,6 +216,16 @@ void SessionFollower::settle(const ReportedValues& now) {
   unsettled_.clear();
 }
 
+void SessionFollower::keep(std::string_view name, std::string_view value) {
+  const std::string sql = set_sql(name, value);
+  const bool began = initial_ && initial_->find(name) != nullptr;
+  const bool has = current_ && current_->find(name) != nullptr;
+  if (!began) initial_ = table_->with(initial_, name, sql);
+  if (!has) current_ = table_->with(current_, name, sql);
+  committed_ = current_;
+  if (!within_limits(initial_) || !within_limits(current_)) lost_ = true;
+}
+
 void SessionFollower::replayed(const StatePtr& state) {
   current_ = state;
   if (!in_block_) committed_ = state;

@@ -53,6 +53,10 @@ class SessionFollower {
   // not its text.
   void settle(const ReportedValues& now);
 
+  // For a client outside of a transaction: its session began with this value, and RESET leads to
+  // it, unless it has given one itself.
+  void keep(std::string_view name, std::string_view value);
+
   // For a server, after it ran a replay() without an error; inside a transaction it is a part of
   // that.
   void replayed(const StatePtr& state);

@@ -323,6 +323,15 @@ void ReportedValues::set(std::string_view name, std::string_view value) {
   values_.emplace_back(lower, value);
 }
 
+ReportedValues ReportedValues::of_reading() const {
+  ReportedValues out;
+  for (const std::string_view name : {"client_encoding", "datestyle", "intervalstyle",
+                                      "standard_conforming_strings", "timezone"}) {
+    if (const std::string* value = find(name)) out.set(name, *value);
+  }
+  return out;
+}
+
 const std::string* ReportedValues::find(std::string_view name) const {
   const std::string lower = to_lower(name);
   for (const auto& [known, value] : values_) {

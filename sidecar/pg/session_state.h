@@ -132,6 +132,10 @@ class ReportedValues {
   void set(std::string_view name, std::string_view value);
   const std::string* find(std::string_view name) const;  // in any case; null: not reported
   const std::vector<std::pair<std::string, std::string>>& values() const { return values_; }
+  // Those by which a client reads and writes: in which form and encoding values come.
+  ReportedValues of_reading() const;
+
+  bool operator==(const ReportedValues&) const = default;
 
  private:
   std::vector<std::pair<std::string, std::string>> values_;  // names in lower case

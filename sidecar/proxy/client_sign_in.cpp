@@ -319,6 +319,7 @@ void Client::greet() {
   Bytes out;
   pg::append_authentication_ok(out);
   append(out, pool_->welcome());
+  session_->told = pool_->tables().defaults;
   if (startup_values_ != nullptr) append(out, *startup_values_);
   startup_values_.reset();
   pg::append_backend_key_data(out, id_, cancel_key());

@@ -61,7 +61,7 @@ void Server::lend(Client& client, Micros waited_us) {
   client_ = &client;
   waited_us_ = waited_us;
   described_ = repeats_description_ = false;
-  session_.lent();
+  session_.lent(client.session());
   lent_us_ = ready_us_ = pool_.proxy().loop().now_us();
   pool_.counters().wait.observe(waited_us);
   if (waited_us > 0) pool_.counters().waits++;

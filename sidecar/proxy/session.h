@@ -32,6 +32,12 @@
 
 namespace carpool::proxy {
 
+// The values of ReportedValues::of_reading() that servers begin with, as `number` tells them apart.
+struct SessionDefaults {
+  std::uint32_t number;
+  pg::ReportedValues values;
+};
+
 // What all sessions of one pool share.
 struct SessionTables {
   explicit SessionTables(std::size_t statement_bytes_max = pg::StatementTable::kBytesMax)
@@ -39,9 +45,10 @@ struct SessionTables {
 
   pg::StateTable states;
   pg::StatementTable statements;
-  pg::ScanMemo scans;          // of simple queries
-  pg::StatementRef stand_in;   // see ServerSession::have_stand_in()
-  std::uint64_t readings = 0;  // numbers those that are not known
+  pg::ScanMemo scans;                               // of simple queries
+  std::shared_ptr<const SessionDefaults> defaults;  // of the server that was opened last
+  pg::StatementRef stand_in;                        // see ServerSession::have_stand_in()
+  std::uint64_t readings = 0;                       // numbers those that are not known
 };
 
 struct ClientSession {
@@ -52,6 +59,10 @@ struct ClientSession {
   pg::SessionPins pins;
   pg::ClientStatements statements;
   pg::StatementRef unnamed;
+  // What it was told at sign-in, and the other defaults that it has met last: see
+  // ServerSession::meet().
+  std::shared_ptr<const SessionDefaults> told;
+  std::uint32_t met = 0;
   bool pinned_by_setting = false;  // sessionState: pin, and it has set something
   Micros pinned_us = 0;            // since when; 0: not pinned
 
@@ -99,10 +110,13 @@ class ServerSession {
   bool must_ask(const pg::Frame& frame, ByteSpan behind, const ClientSession& client,
                 const config::Pool& settings, Outgoing& out);
 
-  // It is another client's now: what the one before it left half said is not this one's.
-  void lent() {
+  // It is another client's now: what the one before it left half said is not this one's. Where this
+  // server began with other values than the client was told at sign-in (a default of the database's
+  // has been changed since), those are the client's own from now on.
+  void lent(ClientSession& client) {
     parsed_here_.clear();
     bound_ = {};
+    if (client.told != defaults_ && client.met != defaults_->number) meet(client);
   }
 
   // Whether this server's session is the client's, as far as settings go.
@@ -199,6 +213,8 @@ class ServerSession {
     bool ends_query = false;
   };
 
+  void meet(ClientSession& client) const;
+
   Pending& add_pending();
   Pending& add_naming(std::string_view name, pg::StatementRef statement);
   // The same for the unnamed statement, which is about to change; its tag.
@@ -275,7 +291,8 @@ class ServerSession {
   pg::ReplyTracker& tracker_;
   pool::PoolCounters& counters_;
   pg::SessionFollower follower_;
-  pg::ReportedValues reported_;                                    // when the server was opened
+  pg::ReportedValues reported_;  // when the server was opened
+  std::shared_ptr<const SessionDefaults> defaults_;
   pg::TextEncoding usual_encoding_ = pg::TextEncoding::AsciiSafe;  // of them
   pg::ReportedValues now_;                                         // and since
   pg::ServerStatements statements_;

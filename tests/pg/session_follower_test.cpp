@@ -394,6 +394,19 @@ TEST_F(SessionFollowerTest, AgreesWithAModelThatKeepsACopyForEachSavepoint) {
   }
 }
 
+TEST_F(SessionFollowerTest, KeepsWhatItBeganWithUnlessItHasGivenAnother) {
+  run("SET datestyle TO 'SQL'", 'I');
+  session_.keep("datestyle", "ISO, MDY");
+  session_.keep("timezone", "UTC");
+  EXPECT_EQ(value("datestyle"), "SET \"datestyle\" TO 'SQL'");
+  EXPECT_EQ(value("timezone"), "SET \"timezone\" TO 'UTC'");
+  EXPECT_EQ(session_.committed(), session_.current());
+  run("RESET datestyle; SET timezone TO 'Asia/Tokyo'", 'I');
+  EXPECT_EQ(value("datestyle"), "SET \"datestyle\" TO 'ISO, MDY'");
+  run("DISCARD ALL", 'I');
+  EXPECT_EQ(value("timezone"), "SET \"timezone\" TO 'UTC'");
+}
+
 TEST_F(SessionFollowerTest, SaysSoWhenTheEncodingOfAValueIsNotTheSessionsAnyMore) {
   run("SET NAMES 'LATIN1'; SET my.a TO '\xe9'; SET NAMES 'latin-1'", 'I');
   EXPECT_FALSE(session_.lost());
