@@ -14,7 +14,8 @@ using namespace carpool::pg;
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   if (size == 0) return 0;
   const bool conforming = (data[0] & 1) == 0;
-  const std::string_view sql(reinterpret_cast<const char*>(data) + 1, size - 1);
+  std::string_view sql(reinterpret_cast<const char*>(data) + 1, size - 1);
+  sql = sql.substr(0, sql.find('\0'));  // where a text ends in the protocol
 
   SqlLexer lexer(sql, conforming);
   const char* end = sql.data();

@@ -193,9 +193,12 @@ await run("node-postgres", "pg", {
       await sleep(300);
       const killer = new pg.Client({ connectionString: url });
       killer.connection.on("error", () => {});
+      // PostgreSQL signals twice and hangs up after that: the second must not meet the next query.
+      const hung_up = new Promise((resolve) => killer.connection.once("end", resolve));
       const query = c._activeQuery ?? c.activeQuery;
       killer.cancel(c, query);
       await running;
+      await hung_up;
       same(await c.one("SELECT 1"), 1);
     }
     await c.end();
