@@ -54,19 +54,17 @@ void ServerSession::opened(const std::vector<std::pair<std::string, std::string>
     usual_encoding_ = pg::text_encoding(*encoding);
   }
   pg::ReportedValues values = reported_.of_reading();
-  if (tables_.defaults == nullptr || tables_.defaults->values != values) {
-    const std::uint32_t number = tables_.defaults == nullptr ? 1 : tables_.defaults->number + 1;
-    tables_.defaults =
-        std::make_shared<SessionDefaults>(SessionDefaults{number, std::move(values)});
+  if (tables_.defaults == nullptr || *tables_.defaults != values) {
+    tables_.defaults = std::make_shared<pg::ReportedValues>(std::move(values));
   }
   defaults_ = tables_.defaults;
 }
 
 void ServerSession::meet(ClientSession& client) const {
-  client.met = defaults_->number;
+  client.met = defaults_;
   if (client.told == nullptr) return;
-  for (const auto& [name, value] : client.told->values.values()) {
-    const std::string* here = defaults_->values.find(name);
+  for (const auto& [name, value] : client.told->values()) {
+    const std::string* here = defaults_->find(name);
     if (here != nullptr && *here != value) client.follower.keep(name, value);
   }
 }

@@ -32,11 +32,9 @@
 
 namespace carpool::proxy {
 
-// The values of ReportedValues::of_reading() that servers begin with, as `number` tells them apart.
-struct SessionDefaults {
-  std::uint32_t number;
-  pg::ReportedValues values;
-};
+// What servers begin with of that by which values are read and written: one object for equal ones,
+// ReportedValues::of_reading(). Null: no server has been opened.
+using SessionDefaults = std::shared_ptr<const pg::ReportedValues>;
 
 // What all sessions of one pool share.
 struct SessionTables {
@@ -45,10 +43,10 @@ struct SessionTables {
 
   pg::StateTable states;
   pg::StatementTable statements;
-  pg::ScanMemo scans;                               // of simple queries
-  std::shared_ptr<const SessionDefaults> defaults;  // of the server that was opened last
-  pg::StatementRef stand_in;                        // see ServerSession::have_stand_in()
-  std::uint64_t readings = 0;                       // numbers those that are not known
+  pg::ScanMemo scans;          // of simple queries
+  SessionDefaults defaults;    // of the server that was opened last
+  pg::StatementRef stand_in;   // see ServerSession::have_stand_in()
+  std::uint64_t readings = 0;  // numbers those that are not known
 };
 
 struct ClientSession {
@@ -61,8 +59,8 @@ struct ClientSession {
   pg::StatementRef unnamed;
   // What it was told at sign-in, and the other defaults that it has met last: see
   // ServerSession::meet().
-  std::shared_ptr<const SessionDefaults> told;
-  std::uint32_t met = 0;
+  SessionDefaults told;
+  SessionDefaults met;
   bool pinned_by_setting = false;  // sessionState: pin, and it has set something
   Micros pinned_us = 0;            // since when; 0: not pinned
 
@@ -116,7 +114,7 @@ class ServerSession {
   void lent(ClientSession& client) {
     parsed_here_.clear();
     bound_ = {};
-    if (client.told != defaults_ && client.met != defaults_->number) meet(client);
+    if (client.told != defaults_ && client.met != defaults_) meet(client);
   }
 
   // Whether this server's session is the client's, as far as settings go.
@@ -292,7 +290,7 @@ class ServerSession {
   pool::PoolCounters& counters_;
   pg::SessionFollower follower_;
   pg::ReportedValues reported_;  // when the server was opened
-  std::shared_ptr<const SessionDefaults> defaults_;
+  SessionDefaults defaults_;
   pg::TextEncoding usual_encoding_ = pg::TextEncoding::AsciiSafe;  // of them
   pg::ReportedValues now_;                                         // and since
   pg::ServerStatements statements_;
