@@ -15,12 +15,11 @@ bool is_word(char c) {
 // backslash is the half of a character, the end of the text.
 std::size_t skip_string(std::string_view sql, std::size_t i, bool backslashes) {
   for (++i; i < sql.size(); ++i) {
-    if (sql[i] == '\\' && i + 1 < sql.size() && sql[i + 1] == '\'') {
-      const bool half = static_cast<unsigned char>(sql[i - 1]) >= 0x80;
-      if (!backslashes || half) return sql.size();
-    }
-    if (backslashes && sql[i] == '\\') {
-      ++i;
+    if (sql[i] == '\\') {
+      const bool may_be_half = static_cast<unsigned char>(sql[i - 1]) >= 0x80;
+      const bool before_quote = sql.substr(i + 1).starts_with('\'');
+      if (before_quote && (!backslashes || may_be_half)) return sql.size();
+      if (backslashes) ++i;
     } else if (sql[i] == '\'') {
       if (i + 1 < sql.size() && sql[i + 1] == '\'') {
         ++i;

@@ -114,7 +114,7 @@ void Client::on_startup_message(pg::Startup& startup) {
   pg::StartupSettings settings = pg::startup_settings(startup.options, startup.parameters);
   ServerStartup server_startup;
   if (is_replication(startup.replication) || !settings.quotable) {
-    // A WAL sender takes no SQL, or little: nothing can be replayed on it.
+    // A WAL sender takes no SQL, or little, and some values no SQL can say: nothing is replayed.
     server_startup.replication = startup.replication;
     server_startup.options = pg::all_options(startup.options, startup.parameters);
     settings = {};

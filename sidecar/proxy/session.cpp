@@ -90,9 +90,9 @@ ServerSession::Pending& ServerSession::add_naming(std::string_view name,
 }
 
 std::uint32_t ServerSession::note_unnamed(const ClientSession& client, std::string_view text) {
+  unnamed_unknown_ = false;
   // The first of a batch is not skipped, and an error leaves none to go back to. Only where the
   // text cannot be converted PostgreSQL has not come so far as to drop the one before.
-  unnamed_unknown_ = false;
   if (tracker_.idle() && pg::is_ascii(text)) return 0;
   Pending& pending = add_naming("", client.unnamed);
   pending.unnamed = true;

@@ -45,7 +45,7 @@ struct SessionTables {
   pg::StatementTable statements;
   pg::ScanMemo scans;          // of simple queries
   SessionDefaults defaults;    // of the server that was opened last
-  pg::StatementRef stand_in;   // see ServerSession::have_stand_in()
+  pg::StatementRef stand_in;   // see ServerSession::stand_in()
   std::uint64_t readings = 0;  // numbers those that are not known
 };
 
@@ -241,8 +241,9 @@ class ServerSession {
   // What the server can deallocate in its place: it, or the stand-in.
   const pg::StatementRef& on_server(const pg::StatementRef& statement, const config::Pool& settings,
                                     Outgoing& out);
-  // A statement whose Parse never fails, for where the server must have one and any will do.
-  bool have_stand_in();
+  // A statement whose Parse never fails, for where the server must have one and any will do. None
+  // where there is no room for it.
+  const pg::StatementRef& stand_in();
   // Sends a Parse of the client's so that PostgreSQL says why not, be it that the name is taken or
   // what comes before that: under a name that the server has.
   void let_server_refuse(const pg::Frame& frame, std::string_view name, ByteSpan rest,

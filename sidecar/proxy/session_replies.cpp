@@ -19,7 +19,8 @@ bool is_lost(std::string_view sqlstate) {
 // The message could not be converted from the client's encoding, and so was not looked at; or a
 // string in it, which is later.
 bool may_be_unread(std::string_view sqlstate) {
-  return sqlstate == "22021" || sqlstate == "22P05";
+  return sqlstate == pg::sqlstate::kCharacterNotInRepertoire ||
+         sqlstate == pg::sqlstate::kUntranslatableCharacter;
 }
 
 bool has_changed(std::string_view sqlstate, std::string_view message) {

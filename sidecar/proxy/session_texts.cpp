@@ -84,12 +84,12 @@ pg::StatementRef ServerSession::deallocated(const pg::Scan& scan, const ClientSe
 
 const pg::StatementRef& ServerSession::on_server(const pg::StatementRef& statement,
                                                  const config::Pool& settings, Outgoing& out) {
-  if (statements_.has_name(*statement.get()) || !have_stand_in()) return statement;
-  ensure(tables_.stand_in, settings, out);
-  return tables_.stand_in;
+  if (statements_.has_name(*statement.get()) || !stand_in()) return statement;
+  ensure(stand_in(), settings, out);
+  return stand_in();
 }
 
-bool ServerSession::have_stand_in() {
+const pg::StatementRef& ServerSession::stand_in() {
   if (!tables_.stand_in) {
     // A statement that can be prepared in a failed transaction, too.
     Bytes body;
@@ -97,7 +97,7 @@ bool ServerSession::have_stand_in() {
     append_u16(body, 0);
     tables_.stand_in = tables_.statements.intern(body);
   }
-  return static_cast<bool>(tables_.stand_in);
+  return tables_.stand_in;
 }
 
 Taken ServerSession::parse(const pg::Frame& frame, ClientSession& client,
@@ -211,10 +211,9 @@ void ServerSession::let_server_refuse(const pg::Frame& frame, std::string_view n
                                       Outgoing& out) {
   // Without room for a text that short nothing new is prepared: any name that is not there yet
   // would do worse than the client's own.
-  const bool stands_in = have_stand_in();
-  const std::string_view server_name =
-      stands_in ? std::string_view(tables_.stand_in->server_name) : name;
-  if (stands_in) ensure(tables_.stand_in, settings, out);
+  const pg::StatementRef& other = stand_in();
+  const std::string_view server_name = other ? std::string_view(other->server_name) : name;
+  if (other) ensure(other, settings, out);
   Bytes& bytes = out.insert();
   append_u8(bytes, 'P');
   const std::size_t rest_total = rest.size() + (frame.total - frame.bytes.size());
