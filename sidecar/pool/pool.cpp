@@ -17,7 +17,7 @@ constexpr unsigned bit(SlotState state) {
 // The table of edges in slot.h: from a state, the set of those that may follow.
 constexpr std::array<unsigned, kSlotStates> kEdges = {
     bit(SlotState::Idle) | bit(SlotState::Closing),
-    bit(SlotState::Leased) | bit(SlotState::Closing),
+    bit(SlotState::Leased) | bit(SlotState::Resetting) | bit(SlotState::Closing),
     bit(SlotState::Idle) | bit(SlotState::Resetting) | bit(SlotState::Canceling) |
         bit(SlotState::Closing),
     bit(SlotState::Idle) | bit(SlotState::Canceling) | bit(SlotState::Closing),

@@ -69,7 +69,7 @@ class Pool {
   // A lent server is returned clean, or has been cleaned: Idle. Whether that calls for a plan():
   // somebody waits, or it should not be kept.
   bool release(Slot& slot, Micros now);
-  // A lent server must be cleaned first, or a cancel for it is in flight.
+  // A server must be cleaned before it is lent, or a cancel for it is in flight.
   void set_resetting(Slot& slot, Micros now);
   void set_canceling(Slot& slot, Micros now);
   // The server is lost or to be closed: not counted any more.

@@ -5,7 +5,7 @@
 // the edge and stamps the time:
 //
 //   Connecting -> Idle, Closing
-//   Idle       -> Leased, Closing
+//   Idle       -> Leased, Resetting, Closing
 //   Leased     -> Idle, Resetting, Canceling, Closing
 //   Resetting  -> Idle, Canceling, Closing      (a ROLLBACK or the resetQuery runs)
 //   Canceling  -> Idle, Resetting, Closing      (a cancel is in flight: not to be lent)

@@ -9,7 +9,6 @@
 #include "base/check.h"
 #include "pg/error_response.h"
 #include "pg/messages.h"
-#include "pg/query_text.h"
 #include "proxy/log.h"
 #include "proxy/proxy.h"
 #include "proxy/server.h"
@@ -84,6 +83,29 @@ void Client::set_state(ClientState state) {
   state_ = state;
   since_us_ = proxy_.loop().now_us();
   if (LivePool::ClientList* list = list_of(state)) list->push_back(*this);
+  // Nobody who moves a client needs to know what it has sent meanwhile.
+  if (!pending_.empty() || stream_.reading_paused()) look_again();
+}
+
+void Client::look_again() {
+  if (looks_again_ || state_ == ClientState::Closing) return;
+  looks_again_ = true;
+  proxy_.resume_later(*this);
+}
+
+bool Client::can_take() const {
+  if (stream_.queued() > kQueuedMax) return false;
+  switch (state_) {
+    case ClientState::Startup:
+      return true;
+    case ClientState::Authenticating:
+      return sign_in_ != nullptr && !signed_in_ && !sign_in_->waits_for_postgres();
+    case ClientState::Idle:
+    case ClientState::Attached:
+      return console_ == nullptr || !console_->busy();
+    default:
+      return false;
+  }
 }
 
 // ---- reading
@@ -98,12 +120,8 @@ void Client::on_readable() {
     direct_tls_ = true;
     if (!start_tls()) return close();
   }
-  const bool signing_in = sign_in_ != nullptr && !signed_in_;
-  const bool must_wait = state_ == ClientState::Waiting ||
-                         (state_ == ClientState::Authenticating && !signing_in) ||
-                         (console_ != nullptr && console_->busy()) || stream_.queued() > kQueuedMax;
-  if (must_wait) {
-    // Nothing can be taken now. A read all the same finds out whether the client is still there.
+  if (!can_take()) {
+    // A read all the same finds out whether the client is still there.
     const ssize_t n = stream_.read(shared.first(kEarlyMax));
     if (n == net::Stream::kAgain) return;
     if (n == net::Stream::kEnd) return close();
@@ -153,7 +171,7 @@ std::size_t Client::process(ByteSpan in) {
     case ClientState::Startup:
       return process_startup(in);
     case ClientState::Authenticating:
-      return signed_in_ ? 0 : process_sign_in(in);
+      return process_sign_in(in);
     case ClientState::Idle:
     case ClientState::Attached:
       return console_ == nullptr ? process_requests(in) : process_console(in);
@@ -221,7 +239,7 @@ std::size_t Client::process_requests(ByteSpan in) {
     }
     held_ = server_->tracker().full() || server_->must_wait(frame, *session_) ||
             server_->session().must_ask(frame, out.rest().subspan(frame.bytes.size()), *session_,
-                                        pool_->settings().pool, out);
+                                        server_->terms(), out);
     if (held_) {
       stream_.pause_reading();
       break;
@@ -230,7 +248,7 @@ std::size_t Client::process_requests(ByteSpan in) {
     framer_.take(frame);
     Bytes answer;
     const ServerSession::Taken taken =
-        server_->session().request(frame, *session_, pool_->settings().pool, out, answer);
+        server_->session().request(frame, *session_, server_->terms(), out, answer);
     dropping_ = !frame.last && (taken == ServerSession::Taken::RefusedQuery ||
                                 taken == ServerSession::Taken::RefusedBatch);
     if (!answer.empty()) stream_.write(answer);
@@ -311,25 +329,27 @@ void Client::attached(Server& server) {
 void Client::granted(Server& server, Micros waited_us) {
   attached(server);
   server.lend(*this, waited_us);
-  resume();
 }
 
 void Client::resume() {
-  if (state_ == ClientState::Closing || leaving_) return;
-  if (signed_in_ && sign_in_ != nullptr) return enter();
-  process_pending();
-  if (state_ == ClientState::Idle || state_ == ClientState::Attached) {
-    if (server_ == nullptr || !held_) stream_.resume_reading();
+  looks_again_ = false;
+  if (state_ == ClientState::Closing) return;
+  if (leaving_) {
+    // Of one that has a server, that tells when all is answered.
+    if (server_ == nullptr) close(true);
+    return;
   }
+  if (signed_in_ && sign_in_ != nullptr) return enter();
+  if (!can_take()) return;
+  process_pending();
+  if (can_take() && !held_) stream_.resume_reading();
 }
 
 void Client::detach() {
   CHECK(server_ != nullptr);
   server_ = nullptr;
-  set_state(ClientState::Idle);
-  if (!held_) return;
   held_ = false;
-  proxy_.resume_later(*this);
+  set_state(ClientState::Idle);
 }
 
 void Client::fail_query(std::string_view sqlstate, const std::string& message) {
@@ -391,45 +411,6 @@ void Client::on_closed() {
   if (in_a_list()) pool_->clients(state_).remove(*this);
   proxy_.client_freed();
   delete this;
-}
-
-pool::ClientSnapshot Client::snapshot(Micros now) const {
-  pool::ClientSnapshot snapshot;
-  snapshot.id = id_;
-  if (pool_ != nullptr) {
-    snapshot.database = pool_->database();
-    snapshot.user = pool_->user();
-  } else if (console_ != nullptr) {
-    snapshot.database = Console::kDatabase;
-    snapshot.user = console_->user();
-  } else if (entrance_ != nullptr) {
-    snapshot.database = entrance_->database;
-    snapshot.user = entrance_->user;
-  }
-  snapshot.age_us = now - connected_us_;
-  snapshot.address = stream_.peer();
-  snapshot.state = pool::kClientStateNames[static_cast<std::size_t>(state_)];
-  snapshot.in_state_us = now - since_us_;
-  if (session_) {
-    snapshot.application_name = pg::value_of(session_->follower.current(), "application_name");
-  }
-  if (session_ && session_->pinned()) {
-    snapshot.pinned_by = pool::kPinCauseNames[static_cast<std::size_t>(session_->pin_cause())];
-    snapshot.pinned_us = session_->pinned_us == 0 ? 0 : now - session_->pinned_us;
-  }
-  if (server_ != nullptr) {
-    const config::QueryText text = proxy_.config().log.query_text;
-    snapshot.query = text == config::QueryText::Off    ? ""
-                     : text == config::QueryText::Full ? pg::one_line(server_->query_text())
-                                                       : pg::masked(server_->query_text());
-    if (server_->tracker().idle()) {
-      snapshot.state = server_->in_transaction() ? "idle_in_transaction" : "idle_in_session";
-      snapshot.in_state_us = now - server_->ready_us();
-    } else if (server_->query_us() != 0) {
-      snapshot.in_state_us = now - server_->query_us();
-    }
-  }
-  return snapshot;
 }
 
 }  // namespace carpool::proxy

@@ -79,7 +79,7 @@ class Client final : public net::StreamListener,
   void fail_query(std::string_view sqlstate, const std::string& message);
   // The lease is over; the server is the caller's to return.
   void detach();
-  // The server takes requests again.
+  // Goes on with what it has sent, as far as can_take() says.
   void resume();
   // A command of the console that had to wait may be answered now.
   void look_at_console();
@@ -100,6 +100,12 @@ class Client final : public net::StreamListener,
 
  private:
   void set_state(pool::ClientState state);
+  // Whether what it sends can be taken now. Bytes that cannot stay in pending_, and whatever turns
+  // this true calls for another look at them: set_state() by itself, else on_drained(), the
+  // console's answer, and the server's (held_).
+  bool can_take() const;
+  // resume(), at the end of the turn.
+  void look_again();
   // Where it stands in that state; null: nowhere.
   LivePool::ClientList* list_of(pool::ClientState state);
   bool in_a_list() const { return ListHook<ClientsByState>::linked(); }
@@ -163,9 +169,10 @@ class Client final : public net::StreamListener,
   bool direct_tls_ = false;  // began with TLS, without asking
   bool ssl_asked_ = false;
   bool gss_asked_ = false;
-  bool leaving_ = false;   // has said Terminate; what it asked before is answered first
-  bool held_ = false;      // the server must answer before the next request can be taken
-  bool dropping_ = false;  // the body of a message that nobody wants is passing
+  bool leaving_ = false;      // has said Terminate; what it asked before is answered first
+  bool looks_again_ = false;  // at the end of this turn
+  bool held_ = false;         // the server must answer before the next request can be taken
+  bool dropping_ = false;     // the body of a message that nobody wants is passing
   // A request that failed before it had a server: what belongs to it is dropped, up to the
   // ReadyForQuery that ends it.
   enum class Failing : std::uint8_t { No, NextMessage, UntilSync };

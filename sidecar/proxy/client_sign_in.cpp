@@ -243,7 +243,7 @@ void Client::look_at_console() {
   Bytes out;
   if (!console_->look_again(out)) return;
   stream_.write(out);
-  proxy_.resume_later(*this);
+  look_again();
 }
 
 // A client whose TLS fails sees an alert at most: the log is where the reason can be found.
@@ -269,7 +269,8 @@ bool Client::start_tls() {
 
 std::size_t Client::process_sign_in(ByteSpan in) {
   std::size_t taken = 0;
-  while (state_ == ClientState::Authenticating && sign_in_ != nullptr) {
+  // What comes behind its last word is for the time after the greeting.
+  while (can_take()) {
     const pg::Frame frame = framer_.next(in.subspan(taken));
     if (frame.kind == pg::Frame::Kind::NeedMore) break;
     if (frame.kind != pg::Frame::Kind::Whole || frame.type != 'p') {
@@ -285,7 +286,6 @@ std::size_t Client::process_sign_in(ByteSpan in) {
     sign_in_->on_message(frame.body(), out);
     if (state_ == ClientState::Closing) return in.size();
     stream_.write(out);
-    if (signed_in_) break;  // what comes behind is for the time after the greeting
   }
   return taken;
 }
@@ -298,7 +298,7 @@ void Client::signed_in(const SignIn::Refusal* refusal) {
   }
   signed_in_ = true;
   // This runs inside the SignIn, and SCRAM's last message goes before AuthenticationOk.
-  proxy_.resume_later(*this);
+  look_again();
 }
 
 void Client::wait_for_greeting() {
@@ -307,7 +307,6 @@ void Client::wait_for_greeting() {
     console_->greet(id_, cancel_key(), out);
     set_state(ClientState::Idle);
     stream_.write(out);
-    if (stream_.reading_paused()) resume();
   } else if (pool_->welcome_known()) {
     greet();
   } else {
@@ -326,7 +325,6 @@ void Client::greet() {
   pg::append_ready_for_query(out, 'I');
   set_state(ClientState::Idle);
   stream_.write(out);
-  if (stream_.reading_paused()) resume();
 }
 
 Bytes Client::cancel_key() const {

@@ -38,21 +38,26 @@ LivePool::LivePool(Proxy& proxy, std::string database, std::string user, ServerS
       database_(std::move(database)),
       user_(std::move(user)),
       startup_(std::move(startup)),
-      settings_(settings),
+      settings_(std::make_shared<const config::Database>(settings)),
       pool_(settings.pool, seed) {}
 
 LivePool::~LivePool() = default;
 
 void LivePool::configure(const config::Database& settings, Micros now) {
-  const bool elsewhere = !(settings.server == settings_.server) ||
-                         settings.pool.statement_timeout_us != settings_.pool.statement_timeout_us;
-  settings_ = settings;
+  const bool elsewhere = !(settings.server == settings_->server) ||
+                         settings.pool.statement_timeout_us != settings_->pool.statement_timeout_us;
+  settings_ = std::make_shared<const config::Database>(settings);
   if (retired_) {
     retired_ = false;
     pool_.set_draining(proxy_.draining());
   }
   pool_.configure(settings.pool, now);
-  if (elsewhere) pool_.reconnect();
+  if (elsewhere) {
+    pool_.reconnect();
+  } else {
+    pool_.for_each_slot(SlotState::Idle,
+                        [](pool::Slot& slot) { static_cast<Server&>(slot).terms_changed(); });
+  }
   mark_dirty();
 }
 
@@ -90,9 +95,7 @@ void LivePool::run_plan(Micros now) {
       case pool::Action::Kind::TimeOut: {
         counters_.acquire_timeouts++;
         const auto [sqlstate, why] = why_no_server(action.waited_us);
-        auto* client = static_cast<Client*>(action.waiter);
-        client->fail_query(sqlstate, why);
-        client->resume();
+        static_cast<Client*>(action.waiter)->fail_query(sqlstate, why);
         break;
       }
     }
@@ -126,7 +129,8 @@ std::string LivePool::label() const {
 
 std::string LivePool::describe() const {
   return fmt::format("pool {}/{} ({} of {} servers lent)", label(), user_,
-                     pool_.count(SlotState::Leased), settings_.pool.size + settings_.pool.overflow);
+                     pool_.count(SlotState::Leased),
+                     settings_->pool.size + settings_->pool.overflow);
 }
 
 // ---- signing in
@@ -188,7 +192,6 @@ void LivePool::reject_waiting(const ConnectFailure& failure) {
   clients(ClientState::Waiting).for_each([&](Client& client) {
     pool_.cancel_wait(client);
     client.fail_query(sqlstate, failure.message);
-    proxy_.resume_later(client);
   });
 }
 
@@ -205,7 +208,7 @@ void LivePool::tick(Micros now) {
 }
 
 void LivePool::time_out_logins(Micros now) {
-  const Micros limit_us = settings_.pool.acquire_timeout_us;
+  const Micros limit_us = settings_->pool.acquire_timeout_us;
   if (limit_us == 0) return;
   ClientList& waiting = clients(ClientState::Authenticating);
   while (Client* first = waiting.front()) {
@@ -260,10 +263,10 @@ pool::PoolSnapshot LivePool::snapshot(Micros now) const {
   pool::PoolSnapshot snapshot;
   snapshot.database = label();
   snapshot.user = user_;
-  snapshot.mode = kModeNames[static_cast<std::size_t>(settings_.pool.mode)];
-  snapshot.size = settings_.pool.size;
-  snapshot.min_idle = settings_.pool.min_idle;
-  snapshot.overflow = settings_.pool.overflow;
+  snapshot.mode = kModeNames[static_cast<std::size_t>(settings_->pool.mode)];
+  snapshot.size = settings_->pool.size;
+  snapshot.min_idle = settings_->pool.min_idle;
+  snapshot.overflow = settings_->pool.overflow;
   for (std::size_t i = 0; i < pool::kSlotStates; ++i) {
     snapshot.servers[i] = pool_.count(static_cast<SlotState>(i));
   }

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <array>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
@@ -37,7 +38,9 @@ class LivePool {
   const std::string& user() const { return user_; }
   // What its servers are opened with beside the settings.
   const ServerStartup& startup() const { return startup_; }
-  const config::Database& settings() const { return settings_; }
+  const config::Database& settings() const { return *settings_; }
+  // The same, to keep: whoever begins something under these settings ends it under them.
+  const std::shared_ptr<const config::Database>& terms() const { return settings_; }
   Proxy& proxy() { return proxy_; }
   pool::Pool& pool() { return pool_; }
   pool::PoolCounters& counters() { return counters_; }
@@ -103,7 +106,7 @@ class LivePool {
   const std::string database_;
   const std::string user_;
   const ServerStartup startup_;
-  config::Database settings_;
+  std::shared_ptr<const config::Database> settings_;
   pool::Pool pool_;
   std::array<ClientList, pool::kClientStates> clients_;
   pool::PoolCounters counters_;

@@ -119,7 +119,7 @@ void Proxy::accepted(int fd) {
 
 void Proxy::client_gone(Client& client) {
   clients_.erase(client.id());
-  std::erase(resume_later_, &client);
+  std::replace(resume_later_.begin(), resume_later_.end(), &client, static_cast<Client*>(nullptr));
   closing_clients_++;
 }
 
@@ -189,11 +189,11 @@ void Proxy::turn_end() {
     std::vector<LivePool*> pools;
     pools.swap(dirty_);
     for (LivePool* pool : pools) pool->run_plan(now);
-    while (!resume_later_.empty()) {
-      Client* client = resume_later_.back();
-      resume_later_.pop_back();
-      client->resume();
+    // One may call for another, or end one.
+    for (std::size_t i = 0; i < resume_later_.size(); ++i) {
+      if (Client* client = std::exchange(resume_later_[i], nullptr)) client->resume();
     }
+    resume_later_.clear();
   }
   if (!dirty_.empty()) loop_.post([] {});  // another turn, soon
   graveyard_.clear();
@@ -300,7 +300,6 @@ void Proxy::cancel_request(std::uint32_t pid, ByteSpan secret) {
   if (client.state() == ClientState::Waiting) {
     client.live_pool()->pool().cancel_wait(client);
     client.fail_query("57014", "canceling statement due to user request");
-    client.resume();
   } else if (client.server() != nullptr && !client.server()->tracker().idle()) {
     client.server()->cancel(nullptr);
   }

@@ -112,7 +112,8 @@ class Proxy {
   void bury(Server& server);
   void client_gone(Client& client);
   void client_freed() { --closing_clients_; }
-  // Lets a client go on at the end of the turn, when the lists it stands in may change.
+  // Lets a client go on at the end of the turn, when the lists it stands in may change: for
+  // Client::look_again().
   void resume_later(Client& client) { resume_later_.push_back(&client); }
   void client_refused(pool::RejectReason reason, LivePool* pool);
   bool too_many_clients() const { return client_count() > config_.listen.clients_max; }
@@ -165,7 +166,7 @@ class Proxy {
   LivePool::ClientList startup_clients_;                // not in a pool yet
   LivePool::ClientList console_clients_;                // never in one
   std::vector<std::unique_ptr<Server>> graveyard_;      // freed at the end of the turn
-  std::vector<Client*> resume_later_;
+  std::vector<Client*> resume_later_;                   // null: has gone meanwhile
   Bytes scratch_;
   std::uint32_t closing_clients_ = 0;  // gone from clients_, not yet from memory
   struct Cancel;

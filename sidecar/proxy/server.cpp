@@ -17,6 +17,16 @@ namespace carpool::proxy {
 
 using pool::SlotState;
 
+namespace {
+
+// What runs between two clients; empty: nothing.
+std::string_view reset_between_clients(const config::Database& terms) {
+  return terms.pool.mode == config::PoolMode::Session ? std::string_view(terms.pool.reset_query)
+                                                      : std::string_view();
+}
+
+}  // namespace
+
 Server::Server(LivePool& pool, std::uint64_t id)
     : pool_(pool),
       id_(id),
@@ -65,8 +75,8 @@ void Server::lend(Client& client, Micros waited_us) {
   lent_us_ = ready_us_ = pool_.proxy().loop().now_us();
   pool_.counters().wait.observe(waited_us);
   if (waited_us > 0) pool_.counters().waits++;
-  needs_reset_ = pool_.settings().pool.mode == config::PoolMode::Session &&
-                 !pool_.settings().pool.reset_query.empty();
+  lease_terms_ = transaction_terms_ = pool_.terms();
+  reset_by_.clear();
   replay();
 }
 
@@ -104,7 +114,7 @@ void Server::end_lease() {
 }
 
 void Server::abandoned(bool inside_message, bool polite) {
-  if (client_session() != nullptr && client_session()->pinned()) pinned_ = needs_reset_ = true;
+  if (client_session() != nullptr && client_session()->pinned()) pinned_ = true;
   client_ = nullptr;
   cleaning_ = true;
   polite_ = polite;
@@ -142,15 +152,30 @@ void Server::clean() {
   if (own_failed_) return close("it could not be cleaned: " + own_error_);
   if (tracker_.status() != 'I') return run_own("ROLLBACK");
   if (session_.tainted()) return close("what its client left behind cannot be undone");
-  if (needs_reset_) {
-    needs_reset_ = false;
-    return run_own(pinned_ ? "DISCARD ALL" : pool_.settings().pool.reset_query);
+  if (const std::string_view query = due_reset(); !query.empty()) {
+    pinned_ = false;
+    reset_by_ = query;
+    return run_own(query);
   }
-  pinned_ = false;
   cleaning_ = false;
   polite_ = false;
   cancel_asked_ = false;
   if (pool_.pool().release(*this, now)) pool_.mark_dirty();
+}
+
+// By what its lease did, and by what holds now, since the next client relies on that; where nothing
+// holds any more, by what its lease began with.
+std::string_view Server::due_reset() const {
+  if (pinned_) return "DISCARD ALL";
+  const std::string_view now = reset_between_clients(pool_.settings());
+  if (!now.empty()) return reset_by_ == now ? std::string_view() : now;
+  return reset_by_.empty() ? reset_between_clients(*lease_terms_) : std::string_view();
+}
+
+void Server::terms_changed() {
+  if (lease_terms_ == nullptr || due_reset().empty()) return;
+  cleaning_ = true;
+  clean();
 }
 
 void Server::run_own(std::string_view sql) {
@@ -213,10 +238,10 @@ void Server::cancel_landed() {
 }
 
 void Server::check_timeouts(Micros now) {
-  const config::Pool& settings = pool_.settings().pool;
   switch (slot_state()) {
-    case SlotState::Leased:
+    case SlotState::Leased: {
       if (client_ == nullptr) break;
+      const config::Pool& settings = transaction_terms_->pool;
       if (!tracker_.idle()) {
         if (settings.query_timeout_us > 0 && query_us_ != 0 && !cancel_asked_ &&
             now - query_us_ >= settings.query_timeout_us) {
@@ -230,6 +255,7 @@ void Server::check_timeouts(Micros now) {
                         seconds(now - ready_us_), pool_.describe()));
       }
       break;
+    }
     case SlotState::Resetting:
     case SlotState::Canceling:
       if (now - in_state_since_us() >= kCleanupMax_us) {

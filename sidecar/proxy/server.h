@@ -8,7 +8,9 @@
 #pragma once
 
 #include <array>
+#include <memory>
 #include <string>
+#include <string_view>
 
 #include "base/buffer.h"
 #include "net/stream.h"
@@ -49,6 +51,10 @@ class Server final : public pool::Slot, public net::StreamListener {
 
   // The lease begins. `waited_us` is for the log.
   void lend(Client& client, Micros waited_us);
+  // What held when the lease began: a change of the configuration is for the leases to come.
+  const config::Pool& terms() const { return lease_terms_->pool; }
+  // Idle, under new settings: what these ask for between two clients may not have been done.
+  void terms_changed();
   // The client is gone or is being closed: clean up and go back, or close. `inside_message`: part
   // of a message has been sent whose rest will never come. `polite`: what it asked is carried out
   // first, else canceled.
@@ -108,6 +114,8 @@ class Server final : public pool::Slot, public net::StreamListener {
   void end_lease();
   // The next step towards clean, after its client is gone.
   void clean();
+  // The query that resets it before the next lease; empty: there is none to run (any more).
+  std::string_view due_reset() const;
   void run_own(std::string_view sql);
   ClientSession* client_session();
   bool replay();
@@ -131,6 +139,8 @@ class Server final : public pool::Slot, public net::StreamListener {
   std::int32_t backend_pid_ = 0;
   std::string peer_;
 
+  std::shared_ptr<const config::Database> lease_terms_;        // null: never lent
+  std::shared_ptr<const config::Database> transaction_terms_;  // for its time-outs
   Micros lent_us_ = 0;
   Micros waited_us_ = 0;
   Micros ready_us_ = 0;        // the last ReadyForQuery
@@ -150,9 +160,9 @@ class Server final : public pool::Slot, public net::StreamListener {
   std::string own_query_;              // the one that runs, while cleaning
   std::string own_error_;
   bool pinned_ = false;        // its last client left state behind
+  std::string reset_by_;       // what has run since the lease to reset it
   std::uint32_t replays_ = 0;  // queries that restore the client's settings, under way
   bool ready_held_ = false;    // the client's ReadyForQuery waits for them
-  bool needs_reset_ = false;   // resetQuery must run before the next lease
   // A ParameterDescription of the batch at hand has gone to the client; the one of its repetition
   // is not to follow it.
   bool described_ = false;

@@ -161,7 +161,7 @@ void Server::replay_done() {
   if (--replays_ > 0) return;
   if (client_ == nullptr) {
     // Its client left before it was done: what it has now is known only after a reset.
-    pinned_ = needs_reset_ = true;
+    pinned_ = true;
   } else if (own_failed_) {
     // The client's request is on its way behind it, and ran without its settings.
     client_->close_with_error(
@@ -186,7 +186,7 @@ void Server::end_lease_if_over() {
   if (client_ == nullptr || !tracker_.idle() || tracker_.skipping() || in_transaction()) return;
   if (tracker_.needs_sync()) return;
   if (client_->must_keep_server() || client_->inside_message()) return;
-  if (pool_.settings().pool.mode == config::PoolMode::Session) return;
+  if (terms().mode == config::PoolMode::Session) return;
   end_lease();
 }
 
@@ -213,9 +213,12 @@ void Server::on_ready() {
   }
   finish_query(now);
   client_->session().note_pinned(now);
-  if (tracker_.idle() && !in_transaction()) pool_.counters().transactions++;
+  if (tracker_.idle() && !in_transaction()) {
+    pool_.counters().transactions++;
+    transaction_terms_ = pool_.terms();
+  }
   if (client_->leaving() && tracker_.idle()) return client_->close(true);
-  const config::PoolMode mode = pool_.settings().pool.mode;
+  const config::PoolMode mode = terms().mode;
   if (mode == config::PoolMode::Session) {
     if (pool_.proxy().ending_clients() && tracker_.idle() && !in_transaction()) {
       client_->close_with_error(pg::sqlstate::kAdminShutdown, "Carpool is shutting down");
@@ -297,7 +300,7 @@ void Server::heal() {
     const pg::Frame frame = framer.next(out.rest());
     framer.take(frame);
     const ServerSession::Taken taken =
-        session_.request(frame, *client_session(), pool_.settings().pool, out, answer);
+        session_.request(frame, *client_session(), terms(), out, answer);
     CHECK(taken == ServerSession::Taken::Yes && answer.empty());
   }
   send(out.bytes());
