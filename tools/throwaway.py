@@ -109,6 +109,12 @@ def reachable(folder, user):
     return test.returncode == 0
 
 
+def postgres_bin_dir():
+    """Where initdb and postgres of the version to try are; clients are those of the PATH."""
+    return (os.environ.get("POSTGRES_BIN_DIR")
+            or subprocess.check_output(["pg_config", "--bindir"], text=True).strip())
+
+
 class Postgres:
     """A PostgreSQL with its own data folder, superuser `app` and database `app`, on a Unix socket
     in its folder and, where `tcp`, on loopback. In `home`, unless its user may not go there (a
@@ -143,7 +149,7 @@ class Postgres:
             as_user = {"user": POSTGRES_USER, "group": POSTGRES_USER, "extra_groups": []}
             for path in (self.folder, self.log):
                 shutil.chown(path, POSTGRES_USER, POSTGRES_USER)
-        binaries = subprocess.check_output(["pg_config", "--bindir"], text=True).strip()
+        binaries = postgres_bin_dir()
         data = self.folder / "data"
         with open(self.log, "ab") as log:
             subprocess.run([f"{binaries}/initdb", "-D", data, "-U", "app", "-A", "trust",

@@ -202,6 +202,9 @@ def changed_in(folder, files):
 # ---- the two ends -----------------------------------------------------------------------------
 
 def postgres_bin():
+    """initdb and postgres of the version to try; psql and pg_isready are those of the PATH."""
+    if "POSTGRES_BIN_DIR" in os.environ:
+        return Path(os.environ["POSTGRES_BIN_DIR"])
     found = shutil.which("pg_ctl")
     folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"),
                      key=lambda p: float(p.parent.name), reverse=True)
@@ -246,7 +249,7 @@ class Postgres:
         for _ in range(200):
             if self.process.poll() is not None:
                 sys.exit("PostgreSQL did not start:\n" + (self.folder / "log").read_text())
-            if subprocess.run([self.bin / "pg_isready", "-q", "-h", "127.0.0.1", "-p",
+            if subprocess.run(["pg_isready", "-q", "-h", "127.0.0.1", "-p",
                                str(self.port)]).returncode == 0:
                 break
             time.sleep(0.05)

@@ -7,6 +7,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <cstdlib>
 #include <fstream>
 #include <stdexcept>
 
@@ -15,8 +17,16 @@ namespace fs = std::filesystem;
 
 namespace {
 
-// What stands in the PATH may be a link, without the other tools beside it.
-const fs::path kBin = fs::canonical(POSTGRES_BIN_DIR "/postgres").parent_path();
+// One build is tried against any version: POSTGRES_BIN_DIR is where it is looked for at run time,
+// and by default where CMake found one. What stands in the PATH may be a link, without the other
+// tools beside it.
+fs::path bin_dir() {
+  const char* chosen = getenv("POSTGRES_BIN_DIR");
+  return fs::canonical(fs::path(chosen != nullptr ? chosen : POSTGRES_BIN_DIR) / "postgres")
+      .parent_path();
+}
+
+const fs::path kBin = bin_dir();
 const fs::path kCache = INTEGRATION_CACHE_DIR;
 
 // PostgreSQL refuses to run as root: then `postgres` or, without that account, `nobody` runs it.
@@ -44,6 +54,7 @@ std::unique_ptr<Process> run_postgres(const fs::path& dir, const PostgresOptions
   set("fsync=off");
   set("synchronous_commit=off");
   set("full_page_writes=off");
+  set("wal_keep_size=1GB");  // a standby may follow from the template's end on, whenever it comes
   set("log_line_prefix=%m [%p] %u@%d ");
   if (options.tls) {
     set("ssl=on");
@@ -130,15 +141,17 @@ void make_template(const fs::path& target) {
   run_command({"cp", "-a", dir.path() / "data", dir.path() / "tls", target});
 }
 
-// Made by the first binary that needs it; a lock keeps the others waiting meanwhile.
+// Made by the first binary that needs it; a lock keeps the others waiting meanwhile. A cluster
+// serves only programs of its own version and make.
 fs::path template_dir() {
   fs::create_directories(kCache);
-  const fs::path ready = kCache / "postgres-template";
-  const int lock =
-      open((kCache / "postgres-template.lock").c_str(), O_CREAT | O_RDWR | O_CLOEXEC, 0644);
+  std::string name = "postgres-template" + kBin.string();
+  std::replace(name.begin(), name.end(), '/', '-');
+  const fs::path ready = kCache / name;
+  const int lock = open((kCache / (name + ".lock")).c_str(), O_CREAT | O_RDWR | O_CLOEXEC, 0644);
   flock(lock, LOCK_EX);
   if (!fs::exists(ready)) {
-    const fs::path partial = kCache / "postgres-template.partial";
+    const fs::path partial = kCache / (name + ".partial");
     fs::remove_all(partial);
     make_template(partial);
     fs::rename(partial, ready);
@@ -159,17 +172,15 @@ PostgresCluster::PostgresCluster(PostgresOptions options) : options_(options), p
   if (options_.start) start();
 }
 
-PostgresCluster::PostgresCluster(Empty) : port_(free_port()) {
-  fs::create_directories(dir_.path() / "socket");
-  give_to_postgres(dir_.path());
-}
-
 std::unique_ptr<PostgresCluster> PostgresCluster::standby_of(const PostgresCluster& primary) {
-  std::unique_ptr<PostgresCluster> standby(new PostgresCluster(Empty{}));
-  run_command({kBin / "pg_basebackup", "-D", standby->dir_.path() / "data", "-h", "127.0.0.1", "-p",
-               std::to_string(primary.port_), "-U", "app", "-X", "stream", "-c", "fast",
-               "--no-sync", "--write-recovery-conf"},
-              postgres_user());
+  PostgresOptions options = primary.options_;
+  options.start = false;
+  auto standby = std::make_unique<PostgresCluster>(options);
+  const fs::path data = standby->dir_.path() / "data";
+  write_file(data / "standby.signal", "");
+  give_to_postgres(data / "standby.signal");
+  write_file(data / "postgresql.auto.conf", "primary_conninfo = 'host=127.0.0.1 user=app port=" +
+                                                std::to_string(primary.port_) + "'\n");
   standby->start();
   return standby;
 }

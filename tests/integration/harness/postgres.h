@@ -27,7 +27,8 @@ struct PostgresOptions {
 class PostgresCluster {
  public:
   explicit PostgresCluster(PostgresOptions options = {});
-  // A hot standby that follows `primary`, made by pg_basebackup.
+  // A hot standby: both come from one template, so it follows `primary` by its WAL from there on.
+  // What was set by `set()` before stays the primary's own.
   static std::unique_ptr<PostgresCluster> standby_of(const PostgresCluster& primary);
   ~PostgresCluster();
   PostgresCluster(const PostgresCluster&) = delete;
@@ -63,8 +64,6 @@ class PostgresCluster {
   void terminate_backends(const std::string& user = "app");
 
  private:
-  struct Empty {};  // without data: standby_of() fills it
-  explicit PostgresCluster(Empty);
   std::vector<int> process_ids() const;
   void reload();
 
