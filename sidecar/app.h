@@ -1,6 +1,6 @@
-// App: the composition root of `carpool run`. It builds the parts in order, wires them, applies
-// configurations, drains on SIGTERM and takes everything down again; nothing else wires parts
-// together.
+// App: the composition root of `carpool run`. It builds the parts in order, wires them and takes
+// them down again; nothing else wires parts together. Changes of the configuration are the
+// Reloader's, the end is the Drainer's.
 //
 //   watch the directory -> read the configuration -> listen -> admin -> run -> drain -> exit code
 #pragma once
