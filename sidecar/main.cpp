@@ -1,6 +1,7 @@
 // The command line. `run` is the sidecar; everything else is a thin client of a running one or of
 // the configuration (cli/commands.h). Exit codes of `run`: 0 clean, 1 failed, 2 usage, 3 cut
 // clients, 78 bad configuration.
+#include <fcntl.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -22,6 +23,16 @@ constexpr const char* kDefaultConfig = "/etc/carpool/carpool.yaml";
 bool exists(const char* path) {
   struct stat ignored {};
   return stat(path, &ignored) == 0;
+}
+
+// Whoever starts this may have closed the standard streams. Their numbers must not become a socket's:
+// what is printed would go to a client, and libuv aborts rather than close one of them.
+void fill_standard_streams() {
+  for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; ++fd) {
+    if (fcntl(fd, F_GETFD) != -1) continue;
+    // The lowest number that is free is the one that is missing (open(2)).
+    if (open("/dev/null", O_RDWR) != fd) _exit(1);
+  }
 }
 
 // 0: standard output is no terminal, or one that does not say.
@@ -50,6 +61,7 @@ void add_run(CLI::App& app, carpool::cli::Commands& commands, carpool::AppOption
 }  // namespace
 
 int main(int argc, char** argv) {
+  fill_standard_streams();
   try {
     CLI::App app{"Carpool: a PostgreSQL connection pooler that rides in your pod", "carpool"};
     app.require_subcommand(1);

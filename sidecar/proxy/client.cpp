@@ -305,7 +305,8 @@ bool Client::attach() {
     case pool::Acquired::Granted:
       attached(static_cast<Server&>(*slot));
       server_->lend(*this, 0);
-      return true;
+      // What it sent first may have found out that the server is gone, and with it this client.
+      return server_ != nullptr;
     case pool::Acquired::Queued:
       set_state(ClientState::Waiting);
       pool_->mark_dirty();

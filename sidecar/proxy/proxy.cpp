@@ -264,10 +264,16 @@ void Proxy::tick() {
   watch_memory(now);
   if (averages_.is_due(now)) averages_.end_period(totals_of(snapshot(false)), now);
   update_database_check();
+  for (auto& [key, pool] : pools_) pool->tick(now);
+  forget_pools(now);
+}
+
+void Proxy::forget_pools(Micros now) {
+  // Its servers hold on to a pool's tables until their memory is gone.
+  graveyard_.clear();
   std::size_t abandoned = 0;
   for (auto i = pools_.begin(); i != pools_.end();) {
     LivePool& pool = *i->second;
-    pool.tick(now);
     // Clients choose the names: there must not be many of them.
     if (pool.forgotten(now) || (pool.abandoned() && ++abandoned > kAbandonedPoolsMax)) {
       std::erase(dirty_, &pool);

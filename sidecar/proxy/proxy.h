@@ -136,6 +136,7 @@ class Proxy {
  private:
   void accepted(int fd);
   void tick();
+  void forget_pools(Micros now);
   void turn_end();
   void relieve_memory();
   void watch_memory(Micros now);

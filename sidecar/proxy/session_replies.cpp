@@ -228,7 +228,7 @@ void ServerSession::undo(const pg::ReplyTracker::Entry& entry, ClientSession* cl
       }
       break;
     case pg::Request::Query:  // a DEALLOCATE
-      if (pending == nullptr) break;
+      if (pending == nullptr || !pending->closes) break;
       if (pending->server_had) statements_.restore(pending->server_had, pending->version);
       if (client != nullptr) client->statements.set(pending->name, pending->statement);
       break;
