@@ -1,6 +1,7 @@
 #include "config/keys.h"
 
 #include <algorithm>
+#include <limits>
 #include <type_traits>
 #include <utility>
 
@@ -12,6 +13,8 @@ namespace {
 constexpr Micros kMilli = kMicrosPerMilli;
 constexpr Micros kSecond = kMicrosPerSecond;
 constexpr Micros kDuration_max = 365LL * 24 * 3600 * kSecond;
+// PostgreSQL's settings of milliseconds are ints.
+constexpr Micros kPostgresMillis_max = std::numeric_limits<std::int32_t>::max() * kMilli;
 
 // An IP address, and a loopback one, as far as a pattern can tell.
 constexpr const char* kAddress = "^[0-9A-Fa-f.:]+$";
@@ -309,9 +312,11 @@ void add_pool(std::vector<Key>& table) {
       duration("pool.idleTransactionTimeout", AT(pool.idle_transaction_timeout_us), kMilli, "none",
                "How long a client may stay idle inside a transaction before it is closed with "
                "SQLSTATE 25P03."));
-  table.push_back(duration("pool.statementTimeout", AT(pool.statement_timeout_us), kMilli,
-                           "as PostgreSQL has it",
-                           "The `statement_timeout` that servers are opened with."));
+  Key statement_timeout =
+      duration("pool.statementTimeout", AT(pool.statement_timeout_us), kMilli,
+               "as PostgreSQL has it", "The `statement_timeout` that servers are opened with.");
+  statement_timeout.max = kPostgresMillis_max;
+  table.push_back(std::move(statement_timeout));
   table.push_back(number("pool.preparedStatementsMax", AT(pool.prepared_statements_max), 1, 100'000,
                          "statements",
                          "The prepared statements that one server keeps; the least recently used "
