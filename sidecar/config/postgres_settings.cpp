@@ -1,255 +1,55 @@
 #include "config/postgres_settings.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
-#include <algorithm>
 #include <array>
 #include <cerrno>
-#include <climits>
 #include <cmath>
 #include <cstdlib>
-#include <map>
-#include <vector>
+#include <set>
 
+#include "base/check.h"
+#include "config/postgres_options.h"
+#include "config/postgres_setting_list.h"
 #include "config/text.h"
 
 namespace carpool::config {
 namespace {
 
-enum class Kind : std::uint8_t { Bool, Int, Real, Text, Fixed };
-enum class Unit : std::uint8_t { None, Bytes, Kb, Blocks, Ms, S };
-
-struct IntSetting {
-  std::string_view name;
-  Unit unit = Unit::None;
-  int least = 0;
-  int most = 0;
-};
-
-// The limits of PostgreSQL 15, or wider ones where another version has them.
-constexpr std::array<IntSetting, 60> kInts = {{
-    {"backend_flush_after", Unit::Blocks, 0, 256},
-    {"client_connection_check_interval", Unit::Ms, 0, INT_MAX},
-    {"commit_delay", Unit::None, 0, 100000},
-    {"commit_siblings", Unit::None, 0, 1000},
-    {"deadlock_timeout", Unit::Ms, 1, INT_MAX},
-    {"debug_discard_caches", Unit::None, 0, 5},
-    {"default_statistics_target", Unit::None, 1, 10000},
-    {"effective_cache_size", Unit::Blocks, 1, INT_MAX},
-    {"effective_io_concurrency", Unit::None, 0, 1000},
-    {"extra_float_digits", Unit::None, -15, 3},
-    {"from_collapse_limit", Unit::None, 1, INT_MAX},
-    {"geqo_effort", Unit::None, 1, 10},
-    {"geqo_generations", Unit::None, 0, INT_MAX},
-    {"geqo_pool_size", Unit::None, 0, INT_MAX},
-    {"geqo_threshold", Unit::None, 2, INT_MAX},
-    {"gin_fuzzy_search_limit", Unit::None, 0, INT_MAX},
-    {"gin_pending_list_limit", Unit::Kb, 64, INT_MAX},
-    {"idle_in_transaction_session_timeout", Unit::Ms, 0, INT_MAX},
-    {"idle_session_timeout", Unit::Ms, 0, INT_MAX},
-    {"io_combine_limit", Unit::Blocks, 1, 128},
-    {"join_collapse_limit", Unit::None, 1, INT_MAX},
-    {"lock_timeout", Unit::Ms, 0, INT_MAX},
-    {"log_min_duration_sample", Unit::Ms, -1, INT_MAX},
-    {"log_min_duration_statement", Unit::Ms, -1, INT_MAX},
-    {"log_parameter_max_length", Unit::Bytes, -1, 1073741823},
-    {"log_parameter_max_length_on_error", Unit::Bytes, -1, 1073741823},
-    {"log_temp_files", Unit::Kb, -1, INT_MAX},
-    {"logical_decoding_work_mem", Unit::Kb, 64, INT_MAX},
-    {"maintenance_io_concurrency", Unit::None, 0, 1000},
-    {"maintenance_work_mem", Unit::Kb, 64, INT_MAX},
-    {"max_parallel_maintenance_workers", Unit::None, 0, 1024},
-    {"max_parallel_workers", Unit::None, 0, 1024},
-    {"max_parallel_workers_per_gather", Unit::None, 0, 1024},
-    {"max_stack_depth", Unit::Kb, 100, INT_MAX},
-    {"min_parallel_index_scan_size", Unit::Blocks, 0, 715827882},
-    {"min_parallel_table_scan_size", Unit::Blocks, 0, 715827882},
-    {"post_auth_delay", Unit::S, 0, 2147},
-    {"scram_iterations", Unit::None, 1, INT_MAX},
-    {"statement_timeout", Unit::Ms, 0, INT_MAX},
-    {"tcp_keepalives_count", Unit::None, 0, INT_MAX},
-    {"tcp_keepalives_idle", Unit::S, 0, INT_MAX},
-    {"tcp_keepalives_interval", Unit::S, 0, INT_MAX},
-    {"tcp_user_timeout", Unit::Ms, 0, INT_MAX},
-    {"temp_buffers", Unit::Blocks, 100, 1073741823},
-    {"temp_file_limit", Unit::Kb, -1, INT_MAX},
-    {"transaction_timeout", Unit::Ms, 0, INT_MAX},
-    {"vacuum_buffer_usage_limit", Unit::Kb, 0, 16777216},
-    {"vacuum_cost_limit", Unit::None, 1, 10000},
-    {"vacuum_cost_page_dirty", Unit::None, 0, 10000},
-    {"vacuum_cost_page_hit", Unit::None, 0, 10000},
-    {"vacuum_cost_page_miss", Unit::None, 0, 10000},
-    {"vacuum_failsafe_age", Unit::None, 0, 2100000000},
-    {"vacuum_freeze_min_age", Unit::None, 0, 1000000000},
-    {"vacuum_freeze_table_age", Unit::None, 0, 2000000000},
-    {"vacuum_multixact_failsafe_age", Unit::None, 0, 2100000000},
-    {"vacuum_multixact_freeze_min_age", Unit::None, 0, 1000000000},
-    {"vacuum_multixact_freeze_table_age", Unit::None, 0, 2000000000},
-    {"wal_sender_timeout", Unit::Ms, 0, INT_MAX},
-    {"wal_skip_threshold", Unit::Kb, 0, INT_MAX},
-    {"work_mem", Unit::Kb, 64, INT_MAX},
-}};
-
-constexpr std::string_view kBools =
-    "allow_in_place_tablespaces allow_system_table_mods array_nulls check_function_bodies "
-    "debug_pretty_print debug_print_parse debug_print_plan debug_print_raw_parse "
-    "debug_print_rewritten default_transaction_deferrable default_transaction_read_only "
-    "enable_async_append enable_bitmapscan enable_distinct_reordering enable_gathermerge "
-    "enable_group_by_reordering enable_hashagg enable_hashjoin enable_incremental_sort "
-    "enable_indexonlyscan enable_indexscan enable_material enable_memoize enable_mergejoin "
-    "enable_nestloop enable_parallel_append enable_parallel_hash enable_partition_pruning "
-    "enable_partitionwise_aggregate enable_partitionwise_join enable_presorted_aggregate "
-    "enable_self_join_elimination enable_seqscan enable_sort enable_tidscan "
-    "escape_string_warning event_triggers exit_on_error geqo ignore_checksum_failure "
-    "ignore_system_indexes jit jit_debugging_support jit_dump_bitcode jit_expressions "
-    "jit_profiling_support jit_tuple_deforming lo_compat_privileges log_disconnections "
-    "log_duration log_executor_stats log_lock_failures log_lock_waits log_parser_stats "
-    "log_planner_stats log_replication_commands log_statement_stats md5_password_warnings "
-    "operator_precedence_warning parallel_leader_participation quote_all_identifiers "
-    "row_security standard_conforming_strings synchronize_seqscans trace_notify trace_sort "
-    "track_activities track_cost_delay_timing track_counts track_io_timing track_wal_io_timing "
-    "transaction_deferrable transaction_read_only transform_null_equals update_process_title "
-    "vacuum_truncate wal_init_zero wal_recycle zero_damaged_pages ";
-
-constexpr std::string_view kReals =
-    "cpu_index_tuple_cost cpu_operator_cost cpu_tuple_cost cursor_tuple_fraction geqo_seed "
-    "geqo_selection_bias hash_mem_multiplier jit_above_cost jit_inline_above_cost "
-    "jit_optimize_above_cost log_statement_sample_rate log_transaction_sample_rate "
-    "parallel_setup_cost parallel_tuple_cost random_page_cost recursive_worktable_factor "
-    "seq_page_cost vacuum_cost_delay vacuum_max_eager_freeze_failure_rate ";
-
-// What is not looked at: texts and choices, of which versions differ.
-constexpr std::string_view kTexts =
-    "application_name backslash_quote backtrace_functions bytea_output client_encoding "
-    "client_min_messages compute_query_id constraint_exclusion createrole_self_grant DateStyle "
-    "debug_copy_parse_plan_trees debug_deadlocks debug_logical_replication_streaming "
-    "debug_parallel_query debug_raw_expression_coverage_test debug_write_read_parse_plan_trees "
-    "default_table_access_method default_tablespace default_text_search_config "
-    "default_toast_compression default_transaction_isolation default_with_oids "
-    "dynamic_library_path extension_control_path extension_destdir file_copy_method "
-    "force_parallel_mode icu_validation_level IntervalStyle lc_messages lc_monetary lc_numeric "
-    "lc_time local_preload_libraries log_btree_build_stats log_connections log_error_verbosity "
-    "log_min_error_statement log_min_messages log_statement logical_replication_mode "
-    "optimize_bounded_sort password_encryption plan_cache_mode restrict_nonsystem_relation_kind "
-    "role search_path seed session_authorization session_preload_libraries "
-    "session_replication_role stats_fetch_consistency synchronous_commit temp_tablespaces "
-    "TimeZone timezone_abbreviations trace_lock_oidmin trace_lock_table trace_locks "
-    "trace_lwlocks trace_syncscan trace_userlocks track_functions transaction_isolation "
-    "wal_compression wal_consistency_checking wal_debug xmlbinary xmloption ";
-
-// Decided for the whole server.
-constexpr std::string_view kFixed =
-    "allow_alter_system archive_cleanup_command archive_command archive_library archive_mode "
-    "archive_timeout authentication_timeout autovacuum autovacuum_analyze_scale_factor "
-    "autovacuum_analyze_threshold autovacuum_freeze_max_age autovacuum_max_workers "
-    "autovacuum_multixact_freeze_max_age autovacuum_naptime autovacuum_vacuum_cost_delay "
-    "autovacuum_vacuum_cost_limit autovacuum_vacuum_insert_scale_factor "
-    "autovacuum_vacuum_insert_threshold autovacuum_vacuum_max_threshold "
-    "autovacuum_vacuum_scale_factor autovacuum_vacuum_threshold autovacuum_work_mem "
-    "autovacuum_worker_slots bgwriter_delay bgwriter_flush_after bgwriter_lru_maxpages "
-    "bgwriter_lru_multiplier block_size bonjour bonjour_name checkpoint_completion_target "
-    "checkpoint_flush_after checkpoint_segments checkpoint_timeout checkpoint_warning "
-    "cluster_name commit_timestamp_buffers config_file data_checksums data_directory "
-    "data_directory_mode data_sync_retry db_user_namespace debug_assertions debug_io_direct "
-    "dynamic_shared_memory_type event_source external_pid_file fsync full_page_writes "
-    "gss_accept_delegation hba_file hot_standby hot_standby_feedback huge_page_size huge_pages "
-    "huge_pages_status ident_file idle_replication_slot_timeout ignore_invalid_pages "
-    "in_hot_standby integer_datetimes io_max_combine_limit io_max_concurrency io_method "
-    "io_workers is_superuser jit_provider krb_caseins_users krb_server_keyfile lc_collate "
-    "lc_ctype listen_addresses log_autovacuum_min_duration log_checkpoints log_destination "
-    "log_directory log_file_mode log_filename log_hostname log_line_prefix "
-    "log_recovery_conflict_waits log_rotation_age log_rotation_size "
-    "log_startup_progress_interval log_timezone log_truncate_on_rotation logging_collector "
-    "max_active_replication_origins max_connections max_files_per_process max_function_args "
-    "max_identifier_length max_index_keys max_locks_per_transaction "
-    "max_logical_replication_workers max_notify_queue_pages "
-    "max_parallel_apply_workers_per_subscription max_pred_locks_per_page "
-    "max_pred_locks_per_relation max_pred_locks_per_transaction max_prepared_transactions "
-    "max_replication_slots max_slot_wal_keep_size max_standby_archive_delay "
-    "max_standby_streaming_delay max_sync_workers_per_subscription max_wal_senders max_wal_size "
-    "max_worker_processes min_dynamic_shared_memory min_wal_size multixact_member_buffers "
-    "multixact_offset_buffers notify_buffers num_os_semaphores oauth_validator_libraries "
-    "old_snapshot_threshold port pre_auth_delay primary_conninfo primary_slot_name "
-    "promote_trigger_file recovery_end_command recovery_init_sync_method "
-    "recovery_min_apply_delay recovery_prefetch recovery_target recovery_target_action "
-    "recovery_target_inclusive recovery_target_lsn recovery_target_name recovery_target_time "
-    "recovery_target_timeline recovery_target_xid remove_temp_files_after_crash "
-    "reserved_connections restart_after_crash restore_command segment_size send_abort_for_crash "
-    "send_abort_for_kill serializable_buffers server_encoding server_version server_version_num "
-    "shared_buffers shared_memory_size shared_memory_size_in_huge_pages shared_memory_type "
-    "shared_preload_libraries ssl ssl_ca_file ssl_cert_file ssl_ciphers ssl_crl_dir "
-    "ssl_crl_file ssl_dh_params_file ssl_ecdh_curve ssl_groups ssl_key_file ssl_library "
-    "ssl_max_protocol_version ssl_min_protocol_version ssl_passphrase_command "
-    "ssl_passphrase_command_supports_reload ssl_prefer_server_ciphers ssl_tls13_ciphers "
-    "stats_temp_directory subtransaction_buffers summarize_wal superuser_reserved_connections "
-    "sync_replication_slots synchronized_standby_slots synchronous_standby_names "
-    "syslog_facility syslog_ident syslog_sequence_numbers syslog_split_messages "
-    "trace_connection_negotiation trace_recovery_messages track_activity_query_size "
-    "track_commit_timestamp transaction_buffers unix_socket_directories unix_socket_group "
-    "unix_socket_permissions vacuum_defer_cleanup_age wal_block_size wal_buffers "
-    "wal_decode_buffer_size wal_keep_segments wal_keep_size wal_level wal_log_hints "
-    "wal_receiver_create_temp_slot wal_receiver_status_interval wal_receiver_timeout "
-    "wal_retrieve_retry_interval wal_segment_size wal_summary_keep_time wal_sync_method "
-    "wal_writer_delay wal_writer_flush_after ";
-
-struct Setting {
-  Kind kind = Kind::Text;
-  const IntSetting* limits = nullptr;
-};
-
-// By name in lower case: PostgreSQL does not look at the case.
-const std::map<std::string, Setting, std::less<>>& settings() {
-  static const auto table = [] {
-    std::map<std::string, Setting, std::less<>> made;
-    const auto add = [&](std::string_view names, Kind kind) {
-      for (std::size_t end; (end = names.find(' ')) != std::string_view::npos;
-           names.remove_prefix(end + 1)) {
-        made[lower_case(names.substr(0, end))] = {kind};
-      }
-    };
-    add(kBools, Kind::Bool);
-    add(kReals, Kind::Real);
-    add(kTexts, Kind::Text);
-    add(kFixed, Kind::Fixed);
-    for (const IntSetting& limits : kInts) made[std::string(limits.name)] = {Kind::Int, &limits};
-    return made;
-  }();
-  return table;
-}
-
 struct UnitName {
-  Unit base;
+  SettingUnit base;
   std::string_view name;
   double factor;  // in units of `base`
 };
 constexpr std::array<UnitName, 27> kUnitNames = {{
-    {Unit::Bytes, "B", 1.0},
-    {Unit::Bytes, "kB", 1024.0},
-    {Unit::Bytes, "MB", 0x1p20},
-    {Unit::Bytes, "GB", 0x1p30},
-    {Unit::Bytes, "TB", 0x1p40},
-    {Unit::Kb, "B", 1.0 / 1024},
-    {Unit::Kb, "kB", 1.0},
-    {Unit::Kb, "MB", 1024.0},
-    {Unit::Kb, "GB", 0x1p20},
-    {Unit::Kb, "TB", 0x1p30},
-    {Unit::Blocks, "B", 1.0 / 8192},
-    {Unit::Blocks, "kB", 1.0 / 8},
-    {Unit::Blocks, "MB", 128.0},
-    {Unit::Blocks, "GB", 128.0 * 1024},
-    {Unit::Blocks, "TB", 128.0 * 0x1p20},
-    {Unit::Ms, "us", 0.001},
-    {Unit::Ms, "ms", 1.0},
-    {Unit::Ms, "s", 1000.0},
-    {Unit::Ms, "min", 60e3},
-    {Unit::Ms, "h", 3600e3},
-    {Unit::Ms, "d", 86400e3},
-    {Unit::S, "us", 1e-6},
-    {Unit::S, "ms", 0.001},
-    {Unit::S, "s", 1.0},
-    {Unit::S, "min", 60.0},
-    {Unit::S, "h", 3600.0},
-    {Unit::S, "d", 86400.0},
+    {SettingUnit::Bytes, "B", 1.0},
+    {SettingUnit::Bytes, "kB", 1024.0},
+    {SettingUnit::Bytes, "MB", 0x1p20},
+    {SettingUnit::Bytes, "GB", 0x1p30},
+    {SettingUnit::Bytes, "TB", 0x1p40},
+    {SettingUnit::Kb, "B", 1.0 / 1024},
+    {SettingUnit::Kb, "kB", 1.0},
+    {SettingUnit::Kb, "MB", 1024.0},
+    {SettingUnit::Kb, "GB", 0x1p20},
+    {SettingUnit::Kb, "TB", 0x1p30},
+    {SettingUnit::Blocks, "B", 1.0 / 8192},
+    {SettingUnit::Blocks, "kB", 1.0 / 8},
+    {SettingUnit::Blocks, "MB", 128.0},
+    {SettingUnit::Blocks, "GB", 128.0 * 1024},
+    {SettingUnit::Blocks, "TB", 128.0 * 0x1p20},
+    {SettingUnit::Ms, "us", 0.001},
+    {SettingUnit::Ms, "ms", 1.0},
+    {SettingUnit::Ms, "s", 1000.0},
+    {SettingUnit::Ms, "min", 60e3},
+    {SettingUnit::Ms, "h", 3600e3},
+    {SettingUnit::Ms, "d", 86400e3},
+    {SettingUnit::S, "us", 1e-6},
+    {SettingUnit::S, "ms", 0.001},
+    {SettingUnit::S, "s", 1.0},
+    {SettingUnit::S, "min", 60.0},
+    {SettingUnit::S, "h", 3600.0},
+    {SettingUnit::S, "d", 86400.0},
 }};
 
 bool is_blank(char c) {
@@ -257,7 +57,7 @@ bool is_blank(char c) {
 }
 
 // A number and a unit behind it, as guc.c reads one; empty where it is neither.
-std::optional<double> number_of(std::string_view text, Unit base) {
+std::optional<double> number_of(std::string_view text, SettingUnit base) {
   const std::string copy(text);
   char* end = nullptr;
   errno = 0;
@@ -287,17 +87,21 @@ std::string int_problem(std::string_view value, const IntSetting& limits) {
   return fmt::format("is not between {}{} and {}{}", limits.least, unit, limits.most, unit);
 }
 
-bool is_real(std::string_view value) {
+std::string real_problem(std::string_view value, const RealSetting& limits) {
   const std::string copy(value);
   char* end = nullptr;
   errno = 0;
   const double number = std::strtod(copy.c_str(), &end);
-  if (end == copy.c_str() || errno == ERANGE || std::isnan(number)) return false;
+  if (end == copy.c_str() || errno == ERANGE || std::isnan(number)) return "is not a number";
   std::string_view unit(end);
   while (!unit.empty() && is_blank(unit.front())) unit.remove_prefix(1);
   while (!unit.empty() && is_blank(unit.back())) unit.remove_suffix(1);
   // vacuum_cost_delay is the only one with a unit.
-  return unit.empty() || unit == "us" || unit == "ms" || unit == "s" || unit == "min";
+  const bool is_time = limits.name == "vacuum_cost_delay";
+  if (is_time && (unit == "us" || unit == "ms" || unit == "s" || unit == "min")) return "";
+  if (!unit.empty()) return "is not a number";
+  if (number >= limits.least && number <= limits.most) return "";
+  return fmt::format("is not between {:g} and {:g}", limits.least, limits.most);
 }
 
 // A setting of an extension: names of letters, digits, `_` and `$`, joined by dots.
@@ -313,19 +117,79 @@ bool is_custom_name(std::string_view name) {
   return !at_start;
 }
 
-// encnames.c, without what is no letter or digit.
-constexpr std::string_view kEncodings =
-    "abc alt big5 euccn eucjis2004 eucjp euckr euctw gb18030 gbk iso88591 iso885910 iso885913 "
-    "iso885914 iso885915 iso885916 iso88592 iso88593 iso88594 iso88595 iso88596 iso88597 iso88598 "
-    "iso88599 johab koi8 koi8r koi8u latin1 latin10 latin2 latin3 latin4 latin5 latin6 latin7 "
-    "latin8 latin9 mskanji muleinternal shiftjis shiftjis2004 sjis sqlascii tcvn tcvn5712 uhc "
-    "unicode utf8 vscii win win1250 win1251 win1252 win1253 win1254 win1255 win1256 win1257 "
-    "win1258 win866 win874 win932 win936 win949 win950 windows1250 windows1251 windows1252 "
-    "windows1253 windows1254 windows1255 windows1256 windows1257 windows1258 windows866 windows874 "
-    "windows932 windows936 windows949 windows950 ";
-
 bool is_among(std::string_view list, const std::string& name) {
   return (" " + std::string(list)).find(" " + name + " ") != std::string::npos;
+}
+
+// Names between commas, each as it is or in double quotes (SplitIdentifierString of varlena.c).
+bool is_list_of_names(std::string_view text) {
+  const auto skip_blanks = [&] {
+    while (!text.empty() && is_blank(text.front())) text.remove_prefix(1);
+  };
+  skip_blanks();
+  if (text.empty()) return true;
+  while (true) {
+    if (text.starts_with('"')) {
+      do {  // two of them are one inside
+        const std::size_t close = text.find('"', 1);
+        if (close == std::string_view::npos) return false;
+        text.remove_prefix(close + 1);
+      } while (text.starts_with('"'));
+    } else {
+      std::size_t end = 0;
+      while (end < text.size() && text[end] != ',' && !is_blank(text[end])) end++;
+      if (end == 0) return false;
+      text.remove_prefix(end);
+    }
+    skip_blanks();
+    if (text.empty()) return true;
+    if (text.front() != ',') return false;
+    text.remove_prefix(1);
+    skip_blanks();
+  }
+}
+
+// A style, an order of day, month and year, or both (check_datestyle of variable.c).
+bool is_date_style(std::string_view text) {
+  constexpr std::string_view kStyles = "iso sql german ";
+  constexpr std::string_view kOrders = "ymd dmy mdy us ";
+  std::set<std::string> styles;
+  std::set<std::string> orders;
+  std::string word;
+  for (const char c : lower_case(text) + ",") {
+    if (c == ' ') continue;
+    if (c != ',') {
+      word += c;
+      continue;
+    }
+    if (is_among(kStyles, word) || word.starts_with("postgres")) {
+      styles.insert(word.substr(0, 8));
+    } else if (is_among(kOrders, word) || word.starts_with("euro") || word.starts_with("noneuro")) {
+      orders.insert(word.starts_with("euro") ? "dmy" : word.size() == 3 ? word : "mdy");
+    } else if (word != "default" && !word.empty()) {
+      return false;
+    }
+    word.clear();
+  }
+  return styles.size() <= 1 && orders.size() <= 1;
+}
+
+// Of a setting that is a text or a choice.
+std::string text_problem(const std::string& name, std::string_view value) {
+  if (const std::string_view choices = setting_choices(name); !choices.empty()) {
+    std::string text;
+    for (const char c : lower_case(value)) text += c == ' ' ? "\\ " : std::string(1, c);
+    if (!text.empty() && is_among(choices, text)) return "";
+    return fmt::format("is none of {}", fmt::join(split_options(choices), ", "));
+  }
+  if ((name == "search_path" || name == "temp_tablespaces") && !is_list_of_names(value)) {
+    return "is no list of names with commas between them";
+  }
+  if (name == "datestyle" && !is_date_style(value)) return "is no style of dates";
+  if (name == "client_encoding" && !is_encoding(value)) {
+    return "is no encoding that PostgreSQL knows";
+  }
+  return "";
 }
 
 }  // namespace
@@ -354,24 +218,19 @@ bool is_encoding(std::string_view name) {
   for (const char c : lower_case(name)) {
     if ((c >= 'a' && c <= 'z') || (c >= '0' && c <= '9')) cleaned += c;
   }
-  return !cleaned.empty() && is_among(kEncodings, cleaned);
+  return !cleaned.empty() && is_among(encoding_names(), cleaned);
 }
 
 SettingVerdict check_setting(std::string_view name, std::string_view value) {
   const std::string key = lower_case(name);
-  const auto found = settings().find(key);
-  if (found == settings().end()) {
-    if (key.find('.') != std::string::npos) {
-      return {is_custom_name(key) ? "" : fmt::format("{} cannot be a setting's name", quote(key)),
-              ""};
-    }
-    static const std::vector<std::string> names = [] {
-      std::vector<std::string> made = {"sort_mem", "vacuum_mem"};  // names of long ago
-      for (const auto& [known, setting] : settings()) made.push_back(known);
-      return made;
-    }();
-    if (std::find(names.begin(), names.end(), key) != names.end()) return {};
-    const std::string meant = misspelt_name(key, names);
+  if (key.empty()) return {"there is no name before a `=`", ""};
+  const Setting* setting = find_setting(key);
+  if (setting == nullptr && key.find('.') != std::string::npos) {
+    return {is_custom_name(key) ? "" : fmt::format("{} cannot be a setting's name", quote(key)),
+            ""};
+  }
+  if (setting == nullptr) {
+    const std::string meant = misspelt_name(key, setting_names());
     if (!meant.empty()) {
       return {fmt::format("PostgreSQL has no setting {}; did you mean `{}`?", quote(key), meant),
               ""};
@@ -383,22 +242,19 @@ SettingVerdict check_setting(std::string_view name, std::string_view value) {
   const auto problem = [&](std::string_view what) -> SettingVerdict {
     return {what.empty() ? "" : fmt::format("the value of `{}` {}", key, what), ""};
   };
-  switch (found->second.kind) {
-    case Kind::Fixed:
+  switch (setting->kind) {
+    case SettingKind::Fixed:
       return {fmt::format("`{}` is the whole server's, and no connection can set it", key), ""};
-    case Kind::Bool:
+    case SettingKind::Bool:
       return problem(parse_boolean(value) ? "" : "is neither on nor off");
-    case Kind::Int:
-      return problem(int_problem(value, *found->second.limits));
-    case Kind::Real:
-      return problem(is_real(value) ? "" : "is not a number");
-    case Kind::Text:
-      break;
+    case SettingKind::Int:
+      return problem(int_problem(value, *setting->as_int));
+    case SettingKind::Real:
+      return problem(real_problem(value, *setting->as_real));
+    case SettingKind::Text:
+      return problem(text_problem(key, value));
   }
-  if (key == "client_encoding" && !is_encoding(value)) {
-    return problem("is no encoding that PostgreSQL knows");
-  }
-  return {};
+  CHECK(false);
 }
 
 }  // namespace carpool::config

@@ -86,6 +86,7 @@ class Parser {
   Result<UrlParts> parse_keywords(std::string_view text);
 
  private:
+  Result<std::string> decode(std::string_view text, std::string_view what) const;
   Status add(const std::string& name, std::string value);
   Status add_hosts(std::string_view authority);
   Status add_query(std::string_view query);
@@ -93,6 +94,17 @@ class Parser {
   const Libpq& libpq_;
   UrlParts parts_;
 };
+
+// Since 18 libpq leaves out the spaces around a part, and takes none inside.
+Result<std::string> Parser::decode(std::string_view text, std::string_view what) const {
+  if (libpq_.version < 18) return percent_decoded(text, what);
+  while (text.starts_with(' ')) text.remove_prefix(1);
+  while (text.ends_with(' ')) text.remove_suffix(1);
+  if (text.find(' ') != std::string_view::npos) {
+    return Error{fmt::format("the {} holds a space; write `%20`", what)};
+  }
+  return percent_decoded(text, what);
+}
 
 Status Parser::add(const std::string& name, std::string value) {
   if (!libpq_.knows(name)) return unknown_parameter(name, libpq_);
@@ -129,21 +141,21 @@ Status Parser::add_hosts(std::string_view authority) {
       host = one.substr(0, colon);
       port = one.substr(colon + 1);
     }
-    Result<std::string> decoded = percent_decoded(host, "host");
-    if (!decoded) return decoded.error();
-    hosts += *decoded;
-    Result<std::string> decoded_port = percent_decoded(port, "port");
-    if (!decoded_port) return decoded_port.error();
-    ports += *decoded_port;
+    hosts += host;
+    ports += port;
     any_port = any_port || !port.empty();
     if (comma == std::string_view::npos) break;
     hosts += ',';
     ports += ',';
     authority.remove_prefix(comma + 1);
   }
-  if (!hosts.empty()) parts_["host"] = hosts;
+  Result<std::string> decoded = decode(hosts, "host");
+  if (!decoded) return decoded.error();
+  if (!decoded->empty()) parts_["host"] = *decoded;
   if (!any_port) return Ok{};
-  return add("port", ports);
+  Result<std::string> decoded_ports = decode(ports, "port");
+  if (!decoded_ports) return decoded_ports.error();
+  return add("port", *decoded_ports);
 }
 
 Status Parser::add_query(std::string_view query) {
@@ -158,9 +170,9 @@ Status Parser::add_query(std::string_view query) {
     if (pair.find('=', equals + 1) != std::string_view::npos) {
       return Error{"a value after `?` holds a `=`; write `%3D` there"};
     }
-    Result<std::string> name = percent_decoded(pair.substr(0, equals), "name of a parameter");
+    Result<std::string> name = decode(pair.substr(0, equals), "name of a parameter");
     if (!name) return name.error();
-    Result<std::string> value = percent_decoded(pair.substr(equals + 1), "value of a parameter");
+    Result<std::string> value = decode(pair.substr(equals + 1), "value of a parameter");
     if (!value) return value.error();
     if (*name == "ssl") {
       if (*value != "true") return Error{"`ssl` can only be `true`; use `sslmode`"};
@@ -179,11 +191,11 @@ Result<UrlParts> Parser::parse_uri(std::string_view rest) {
     std::string_view login = rest.substr(0, at);
     rest = rest.substr(at + 1);
     std::size_t colon = login.find(':');
-    Result<std::string> user = percent_decoded(login.substr(0, colon), "user");
+    Result<std::string> user = decode(login.substr(0, colon), "user");
     if (!user) return user.error();
     if (!user->empty()) parts_["user"] = *user;
     if (colon != std::string_view::npos) {
-      Result<std::string> password = percent_decoded(login.substr(colon + 1), "password");
+      Result<std::string> password = decode(login.substr(colon + 1), "password");
       if (!password) return password.error();
       if (!password->empty()) parts_["password"] = *password;
     }
@@ -202,7 +214,7 @@ Result<UrlParts> Parser::parse_uri(std::string_view rest) {
     return Error{"has more than one `@`; in a user or password write `%40`"};
   }
   if (Status hosts = add_hosts(rest); !hosts) return hosts.error();
-  Result<std::string> database = percent_decoded(path, "database");
+  Result<std::string> database = decode(path, "database");
   if (!database) return database.error();
   if (!database->empty()) parts_["dbname"] = *database;
   if (Status added = add_query(query); !added) return added.error();

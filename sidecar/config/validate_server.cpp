@@ -1,5 +1,6 @@
 #include "config/validate_server.h"
 
+#include <arpa/inet.h>
 #include <fmt/format.h>
 #include <strings.h>
 #include <sys/un.h>
@@ -34,7 +35,13 @@ std::vector<const char*> keys_of(const std::array<const char*, kCount>& keys) {
 bool is_numeric_host(std::string_view host) {
   // A scope, as of fe80::1%eth0.
   const bool is_v6 = host.find(':') != std::string_view::npos;
-  return is_ip(std::string(is_v6 ? host.substr(0, host.find('%')) : host));
+  const std::string text(is_v6 ? host.substr(0, host.find('%')) : host);
+  // getaddrinfo() still takes 127.1 for an address, and inet_aton() also what has more behind it.
+  in_addr old_form;
+  const bool is_old_form =
+      text.find_first_not_of("0123456789abcdefxABCDEFX.") == std::string::npos &&
+      inet_aton(text.c_str(), &old_form) != 0;
+  return is_ip(text) || is_old_form;
 }
 
 // Why nothing can be reached by that name; empty: perhaps something can.
