@@ -193,7 +193,8 @@ void add_listen(std::vector<Key>& table) {
                        "The private key of the certificate (PEM). The file is watched."));
   table.push_back(text("listen.tls.caFile", AT(listen.tls.ca_file),
                        "The authorities (PEM) that must have signed a client's certificate. Empty: "
-                       "no client certificate is asked for."));
+                       "no client certificate is asked for. With `listen.tls.mode` allow, who "
+                       "brings no TLS brings none."));
 }
 
 void add_admin(std::vector<Key>& table) {
@@ -206,7 +207,7 @@ void add_admin(std::vector<Key>& table) {
   table.push_back(
       restart(matching(text("admin.controlAddress", AT(admin.control_address),
                             "The loopback address of the control endpoints (drain, pause, "
-                            "resume, reconnect)."),
+                            "resume, reconnect); any of 127.0.0.0/8 or ::1."),
                        kLoopback)));
   table.push_back(restart(port("admin.controlPort", AT(admin.control_port),
                                "The HTTP port of the control endpoints.")));
@@ -273,7 +274,8 @@ void add_server(std::vector<Key>& table) {
                            "How long a host may keep silent while a connection is opened; then the "
                            "next is tried."));
   table.push_back(text("server.options", AT(server.options),
-                       "Command-line options for the backend, such as `-c geqo=off`."));
+                       "Command-line options for the backend, such as `-c geqo=off`; a space "
+                       "inside a value needs a backslash before it."));
 }
 
 void add_pool(std::vector<Key>& table) {

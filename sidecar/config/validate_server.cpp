@@ -326,7 +326,9 @@ std::string parameter_problem(const UrlParts& parts, const Libpq& libpq) {
     const LibpqParameter* parameter = find_parameter(name);
     if (parameter == nullptr || parameter->problem == nullptr) continue;
     const std::string problem = parameter->problem(value, libpq);
-    if (!problem.empty()) return fmt::format("`{}` {}", name, problem);
+    if (!problem.empty()) {
+      return fmt::format("`{}`{} {}", name, name == "options" ? ":" : "", problem);
+    }
   }
   return "";
 }

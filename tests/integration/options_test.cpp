@@ -2,6 +2,7 @@
 // server at hand; what only another version refuses or knows has to pass here.
 #include <gtest/gtest.h>
 
+#include <map>
 #include <set>
 #include <sstream>
 #include <string>
@@ -120,8 +121,9 @@ TEST(Options, AreOfTheSettingsThatPostgresqlHas) {
       "select name, vartype, coalesce(min_val, ''), coalesce(max_val, ''), context, reset_val, "
       "array_to_string(enumvals, '|') from pg_settings");
   ASSERT_GT(settings.rows.size(), 300u);
-  // Those whose limits other versions have wider.
-  const std::set<std::string> wider = {"maintenance_work_mem", "debug_discard_caches"};
+  // Of which other versions take more.
+  const std::set<std::string> wider = {"maintenance_work_mem", "debug_discard_caches",
+                                       "wal_compression", "log_connections"};
   for (const std::vector<std::string>& row : settings.rows) {
     const std::string& name = row[0];
     const std::string& context = row[4];
@@ -131,7 +133,8 @@ TEST(Options, AreOfTheSettingsThatPostgresqlHas) {
     }
     EXPECT_EQ(config::check_setting(name, row[5]).warning, "") << name << " is not known";
     std::vector<std::string> values = {row[5]};
-    if (row[1] == "bool") values = {"on", "OFF", "t", "tru", "o", "of", "yes", "n", "2", "1", "x"};
+    if (row[1] == "bool" && !wider.contains(name))
+      values = {"on", "OFF", "t", "tru", "o", "of", "yes", "n", "2", "1", "x"};
     if (row[1] == "real") values = {"0.5", "x", "1,5", "nan", "1e"};
     if (row[1] == "integer" && !wider.contains(name)) {
       values = {row[2], row[3], row[2] + "1", row[3] + "0", "-2",  "0x10", "1e1",
@@ -177,6 +180,66 @@ TEST(Options, ThatAreMisspeltAreNotTaken) {
   // A setting of a PostgreSQL to come, or of a relative of it.
   EXPECT_EQ(we_say("-c gp_session_role=utility"), "");
   EXPECT_EQ(config::check_options("-c gp_session_role=utility").warnings.size(), 1u);
+}
+
+TEST(Environment, OfLibpqCountsOnlyWhereNoFileNamesTheServer) {
+  const std::map<std::string, std::string> variables = {{"PGOPTIONS", "-c work_mem=7MB"},
+                                                        {"PGTZ", "Pacific/Fiji"},
+                                                        {"PGDATESTYLE", "German"},
+                                                        {"PGCLIENTENCODING", "LATIN1"},
+                                                        {"PGAPPNAME", "of-the-environment"},
+                                                        {"PGSSLMODE", "verify-full"},
+                                                        {"PGCHANNELBINDING", "require"},
+                                                        {"PGTARGETSESSIONATTRS", "standby"},
+                                                        {"PGSERVICE", "nowhere"}};
+  const std::string asked =
+      "select concat_ws('|', current_setting('work_mem'), current_setting('TimeZone'), "
+      "current_setting('DateStyle'))";
+  const std::string plain = shared_postgres().admin(asked).value();
+  Carpool by_file(shared_postgres(), {}, {.env = variables});
+  Connection client = by_file.connect();
+  EXPECT_EQ(client.query(asked).value(), plain);
+  EXPECT_EQ(client.query("show client_encoding").value(), "UTF8");
+  EXPECT_EQ(client
+                .query("select count(*) from pg_stat_activity where application_name = "
+                       "'of-the-environment'")
+                .value(),
+            "0");
+
+  std::map<std::string, std::string> naming = variables;
+  for (const char* name : {"PGSSLMODE", "PGCHANNELBINDING", "PGTARGETSESSIONATTRS", "PGSERVICE"}) {
+    naming.erase(name);
+  }
+  naming["PGHOST"] = "127.0.0.1";
+  naming["PGPORT"] = std::to_string(shared_postgres().port());
+  Carpool by_environment({.server = "database: app"}, {.env = naming});
+  EXPECT_EQ(by_environment.connect().query(asked).value(), "7MB|Pacific/Fiji|German, DMY");
+  const std::string shown = by_environment.config().dump();
+  for (const char* text :
+       {"work_mem=7MB", "Pacific/Fiji", "German", "LATIN1", "of-the-environment"}) {
+    EXPECT_NE(shown.find(text), std::string::npos) << text << " is not in " << shown;
+  }
+}
+
+TEST(Check, RefusesAServerThatCanNeverBeOpened) {
+  TempDir dir;
+  const std::string file = dir.path() / "carpool.yaml";
+  for (const char* server :
+       {"url: 'postgresql://app@127.0.0.1/app?sslmode=requird'",
+        "url: 'postgresql://app@127.0.0.1/app?target_session_attrs=readwrite'",
+        "url: 'postgresql://app@127.0.0.1/app?options=-csearch_path=pg_catalog'",
+        "url: 'postgresql://app@127.0.0.1/app?gssencmode=of'",
+        "url: 'postgresql://app@127.0.0.1/app?connect_timeout=abc'",
+        "url: 'postgresql://app@127.0.0.1/app?channel_binding=yes'",
+        "host: 127.0.0.1, options: '-c work_mem=lots'"}) {
+    write_file(file, std::string("server: {") + server + "}\n");
+    for (const char* command : {"check", "run"}) {
+      const RunResult result = run_carpool(std::string(command) == "check"
+                                               ? std::vector<std::string>{"check", file}
+                                               : std::vector<std::string>{"run", "--config", file});
+      EXPECT_EQ(result.exit_code, 78) << command << " " << server << "\n" << result.output;
+    }
+  }
 }
 
 TEST(Options, KnowTheEncodingsOfPostgresql) {
