@@ -3,8 +3,10 @@
 #include <fmt/format.h>
 #include <libpq-fe.h>
 
+#include "config/conninfo.h"
 #include "config/load.h"
 #include "net/resolver.h"
+#include "proxy/connector_environment.h"
 
 namespace carpool::proxy {
 namespace {
@@ -36,17 +38,6 @@ Result<std::string> read_password(const std::string& path) {
   if (text->empty()) return Error{"server.passwordFile " + path + " is empty"};
   if (text->size() > kPasswordMax) return Error{"server.passwordFile " + path + " is too long"};
   return text;
-}
-
-std::vector<std::string> split(const std::string& list) {
-  std::vector<std::string> parts;
-  std::size_t start = 0;
-  for (;;) {
-    const std::size_t comma = list.find(',', start);
-    parts.push_back(list.substr(start, comma - start));
-    if (comma == std::string::npos) return parts;
-    start = comma + 1;
-  }
 }
 
 // With PQERRORS_VERBOSE libpq says "SEVERITY:  SQLSTATE: text".
@@ -167,29 +158,17 @@ void Connector::start(const config::Server& settings, const std::string& databas
   attempt->timeout_us = settings.connect_timeout_us;
   ConnectFailure failure;
 
-  if (!settings.url.empty()) {
-    char* problem = nullptr;
-    PQconninfoOption* parsed = PQconninfoParse(settings.url.c_str(), &problem);
-    if (parsed == nullptr) failure.message = problem != nullptr ? problem : "out of memory";
-    for (PQconninfoOption* option = parsed; option != nullptr && option->keyword != nullptr;
-         ++option) {
-      if (option->val != nullptr) attempt->set(option->keyword, option->val);
-    }
-    PQconninfoFree(parsed);
-    PQfreemem(problem);
+  Result<config::UrlParts> parts = config::conninfo_of(settings, libpq_at_hand());
+  if (parts) {
+    for (const auto& [keyword, value] : *parts) attempt->set(keyword, value);
+  } else {
+    failure.message = "server.url " + parts.error().message;
   }
   const auto override_with = [&](const char* keyword, const std::string& value) {
     if (!value.empty()) attempt->set(keyword, value);
   };
-  override_with("host", settings.host);
-  if (settings.port_set || attempt->get("port").empty()) {
-    attempt->set("port", std::to_string(settings.port));
-  }
-  override_with("dbname", settings.database);
   if (attempt->get("dbname").empty()) attempt->set("dbname", database);
-  override_with("user", settings.user);
   if (attempt->get("user").empty()) attempt->set("user", user);
-  override_with("password", settings.password);
   if (!settings.password_file.empty()) {
     Result<std::string> mounted = read_password(settings.password_file);
     if (mounted) {
@@ -201,12 +180,6 @@ void Connector::start(const config::Server& settings, const std::string& databas
   } else if (attempt->get("password").empty() && attempt->get("user") == user) {
     override_with("password", password);
   }
-  override_with("sslmode", settings.ssl_mode);
-  override_with("sslrootcert", settings.ssl_root_cert);
-  override_with("sslcert", settings.ssl_cert);
-  override_with("sslkey", settings.ssl_key);
-  override_with("target_session_attrs", settings.target_session_attrs);
-  override_with("options", settings.options);
   if (statement_timeout_us > 0) {
     attempt->set("options", fmt::format("{} -c statement_timeout={}", attempt->get("options"),
                                         statement_timeout_us / kMicrosPerMilli));
@@ -215,12 +188,10 @@ void Connector::start(const config::Server& settings, const std::string& databas
     attempt->set("options", attempt->get("options") + " " + startup.options);
   }
   override_with("replication", startup.replication);
-  // GSS encryption would put a layer between the relay and the socket.
-  attempt->set("gssencmode", "disable");
 
   if (attempt->get("hostaddr").empty()) {
-    attempt->hosts = split(attempt->get("host"));
-    attempt->ports = split(attempt->get("port"));
+    attempt->hosts = config::split_list(attempt->get("host"));
+    attempt->ports = config::split_list(attempt->get("port"));
   }
   start_deadline();
   // Never from inside start(): the caller is not ready for an answer yet.
