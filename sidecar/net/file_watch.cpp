@@ -8,6 +8,7 @@ struct FileWatch::Directory {
   uv_fs_event_t handle;
   std::string path;
   FileWatch* owner;
+  bool is_watched;
 
   static void close(Directory* directory) {
     uv_close(reinterpret_cast<uv_handle_t*>(&directory->handle),
@@ -35,11 +36,18 @@ void FileWatch::watch(const std::vector<std::string>& directories) {
   std::sort(wanted.begin(), wanted.end());
   wanted.erase(std::unique(wanted.begin(), wanted.end()), wanted.end());
 
-  for (Directory* directory : watched_) Directory::close(directory);
-  watched_.clear();
-  all_watched_ = !wanted.empty();
+  // Those that stay are left alone: what has been seen of them and not told yet would be lost.
+  std::erase_if(watched_, [&](Directory* directory) {
+    const auto found = std::find(wanted.begin(), wanted.end(), directory->path);
+    if (found != wanted.end() && directory->is_watched) {
+      wanted.erase(found);
+      return false;
+    }
+    Directory::close(directory);
+    return true;
+  });
   for (const std::string& path : wanted) {
-    auto* directory = new Directory{{}, path, this};
+    auto* directory = new Directory{{}, path, this, false};
     uv_fs_event_init(loop_.uv(), &directory->handle);
     directory->handle.data = directory;
     watched_.push_back(directory);
@@ -49,8 +57,11 @@ void FileWatch::watch(const std::vector<std::string>& directories) {
           static_cast<Directory*>(handle->data)->owner->changed();
         },
         path.c_str(), 0);
-    if (rc != 0) all_watched_ = false;
+    directory->is_watched = rc == 0;
   }
+  all_watched_ = !watched_.empty() &&
+                 std::all_of(watched_.begin(), watched_.end(),
+                             [](const Directory* directory) { return directory->is_watched; });
 }
 
 const char* FileWatch::mechanism() const {
