@@ -216,6 +216,11 @@ void Reloader::told(CredentialsReader& reader, Result<Credentials> credentials) 
   }
 }
 
+bool Reloader::reads() const {
+  return current_->reading_us() > 0 ||
+         (pending_ && pending_->reader != nullptr && pending_->reader->reading_us() > 0);
+}
+
 void Reloader::be_patient() {
   Micros left_us = kPatience_us + kMicrosPerMilli;
   bool waits = false;

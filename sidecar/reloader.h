@@ -59,6 +59,8 @@ class Reloader {
   // Until then: for what, in words.
   std::string waits_for() const;
   admin::ConfigView view() const;
+  // Whether what the files say is not known yet: else all that can be in force is.
+  bool reads() const;
   // Whether a thread still reads, which may be for ever.
   bool threads_busy() const { return aside_.running() > 0; }
 
