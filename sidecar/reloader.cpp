@@ -50,7 +50,7 @@ Reloader::Reloader(net::Loop& loop, std::string config_file)
       watch_(loop, [this] { reload("watch"); }),
       aside_(loop) {
   view_.source = config_file_.empty() ? "environment" : config_file_;
-  if (!config_file_.empty()) watch_.watch({directory_of(config_file_)});
+  if (!config_file_.empty()) watch_.watch_now(directory_of(config_file_));
 }
 
 config::LoadResult Reloader::load() const {

@@ -1,7 +1,7 @@
 // Credentials: what the mounted files say about who may sign in, as a value: the users and their
-// verifiers, and the context of TLS. read_credentials() opens the files: it may take seconds (a
-// PBKDF2 for each plain password) or for ever (a mount that hangs), and so belongs on a thread
-// where it keeps nobody waiting (CredentialsReader). Nothing here touches what the loop owns.
+// verifiers, and the context of TLS. read_files() may take for ever (a mount that hangs) and
+// make_credentials() seconds (a PBKDF2 for each plain password), so that both belong on a thread
+// where they keep nobody waiting (CredentialsReader). Nothing here touches what the loop owns.
 #pragma once
 
 #include <atomic>
@@ -57,16 +57,22 @@ class ReadingProgress {
   std::atomic<const char*> what_{""};
 };
 
-struct CredentialsRead {
-  // Of the files' contents, or of why they could not be read: equal ones mean the same.
-  std::string fingerprint;
-  // None where the fingerprint is `known`.
-  std::optional<Result<Credentials>> credentials;
+// One of the files as it stands.
+struct CredentialsFile {
+  std::string key;  // "auth.usersFile"
+  std::string path;
+  Result<std::string> text;
+
+  std::string name() const { return key + " " + path; }
 };
 
-// Reads the files. Where they are as they were (`known` is an earlier fingerprint), nothing is made
-// of them. `salt_secret` as in pg::Users::Secrets.
-CredentialsRead read_credentials(const CredentialsPlan& plan, ByteSpan salt_secret,
-                                 const std::string& known, ReadingProgress& progress);
+// The files of a plan, in one order.
+std::vector<CredentialsFile> read_files(const CredentialsPlan& plan, ReadingProgress& progress);
+// Of the files' contents, or of why they could not be read: equal ones mean the same.
+std::string fingerprint_of(const std::vector<CredentialsFile>& files);
+// What they say; an error names the file. `salt_secret` as in pg::Users::Secrets.
+Result<Credentials> make_credentials(const CredentialsPlan& plan,
+                                     const std::vector<CredentialsFile>& files,
+                                     ByteSpan salt_secret, ReadingProgress& progress);
 
 }  // namespace carpool::proxy

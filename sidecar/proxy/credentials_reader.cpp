@@ -3,19 +3,51 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <mutex>
+#include <set>
 #include <utility>
 
 namespace carpool::proxy {
 
-// Shared with the thread, which fills `read` before its end is told on the loop.
+// What threads are making of which content: no two of them the same.
+struct CredentialsReader::Making {
+  bool begin(const std::string& fingerprint) {
+    const std::lock_guard lock(mutex);
+    return fingerprints.insert(fingerprint).second;
+  }
+  void end(const std::string& fingerprint) {
+    const std::lock_guard lock(mutex);
+    fingerprints.erase(fingerprint);
+  }
+  std::mutex mutex;
+  std::set<std::string> fingerprints;
+};
+
+// Shared with its thread, which has filled it in when its end is told on the loop.
 struct CredentialsReader::Job {
-  Job(const CredentialsPlan& p, const Bytes& s, const std::string& k)
-      : plan(p), salt_secret(s), known(k) {}
+  Job(const CredentialsPlan& p, const Bytes& s, const std::string& k, std::shared_ptr<Making> m)
+      : plan(p), salt_secret(s), known(k), making(std::move(m)) {}
+
+  void run() {
+    const std::vector<CredentialsFile> files = read_files(plan, progress);
+    fingerprint = fingerprint_of(files);
+    if (fingerprint == known) return;
+    if (!making->begin(fingerprint)) {
+      made_by_another = true;
+      return;
+    }
+    credentials = make_credentials(plan, files, salt_secret, progress);
+    making->end(fingerprint);
+  }
+
   const CredentialsPlan plan;
   const Bytes salt_secret;
   const std::string known;
+  const std::shared_ptr<Making> making;
   ReadingProgress progress;
-  CredentialsRead read;
+  std::string fingerprint;
+  std::optional<Result<Credentials>> credentials;  // none: nothing was to be made
+  bool made_by_another = false;
 };
 
 CredentialsReader::CredentialsReader(net::Loop& loop, net::Aside& aside, CredentialsPlan plan,
@@ -24,7 +56,8 @@ CredentialsReader::CredentialsReader(net::Loop& loop, net::Aside& aside, Credent
       aside_(aside),
       plan_(std::move(plan)),
       salt_secret_(std::move(salt_secret)),
-      told_(std::move(told)) {}
+      told_(std::move(told)),
+      making_(std::make_shared<Making>()) {}
 
 void CredentialsReader::read() {
   if (std::exchange(read_us_, loop_.now_us()) == loop_.now_us()) return;
@@ -38,35 +71,40 @@ void CredentialsReader::read() {
 
 void CredentialsReader::start() {
   const std::uint64_t number = ++numbers_;
-  auto job = std::make_shared<Job>(plan_, salt_secret_, told_fingerprint_);
+  auto job = std::make_shared<Job>(plan_, salt_secret_, told_fingerprint_, making_);
   // Where there is no thread, the next read() tries again: one comes with each look at the files.
-  again_ = !aside_.run(
-      [job] {
-        job->read = read_credentials(job->plan, job->salt_secret, job->known, job->progress);
-      },
-      [this, number, alive = std::weak_ptr(alive_)] {
-        if (!alive.expired()) ended(number);
-      });
+  again_ = !aside_.run([job] { job->run(); },
+                       [this, number, alive = std::weak_ptr(alive_)] {
+                         if (!alive.expired()) ended(number);
+                       });
   if (!again_) jobs_.emplace(number, std::move(job));
 }
 
 void CredentialsReader::ended(std::uint64_t number) {
   const std::shared_ptr<Job> job = std::move(jobs_.extract(number).mapped());
   if (again_) start();
-  if (number < told_number_) return;  // it was overtaken
+  if (job->made_by_another) {  // who will tell
+    relies_on_another_ = true;
+    return;
+  }
+  if (number < told_number_) {  // it was overtaken
+    if (std::exchange(relies_on_another_, false)) read_again();
+    return;
+  }
   told_number_ = number;
   const bool outstanding = again_ || (!jobs_.empty() && jobs_.rbegin()->first > number);
   asked_us_ = outstanding ? loop_.now_us() : 0;
-  CredentialsRead& read = job->read;
-  if (read.fingerprint == told_fingerprint_) return;
-  if (!read.credentials) {  // as they were when it began, and another has told else since
-    read_us_ = -1;
-    return this->read();
-  }
-  told_fingerprint_ = read.fingerprint;
-  // A copy: it may be replaced, or go together with this.
+  if (job->fingerprint == told_fingerprint_) return;
+  if (!job->credentials) return read_again();  // as when it began; another has told else since
+  told_fingerprint_ = job->fingerprint;
+  // A copy: this may go together with the reader.
   const Told told = told_;
-  told(*this, std::move(*read.credentials));
+  told(*this, std::move(*job->credentials));
+}
+
+void CredentialsReader::read_again() {
+  read_us_ = -1;
+  read();
 }
 
 Micros CredentialsReader::reading_us() const {

@@ -44,22 +44,26 @@ class CredentialsReader {
   std::string describe() const;
 
  private:
+  struct Making;
   struct Job;
   void start();
   void ended(std::uint64_t number);
+  void read_again();
 
   net::Loop& loop_;
   net::Aside& aside_;
   const CredentialsPlan plan_;
   const Bytes salt_secret_;
   const Told told_;
+  const std::shared_ptr<Making> making_;
   std::map<std::uint64_t, std::shared_ptr<Job>> jobs_;  // that run, by number; later is greater
   std::uint64_t numbers_ = 0;
-  std::uint64_t told_number_ = 0;  // the latest that was told
-  std::string told_fingerprint_;   // of what was told last; empty: nothing yet
-  bool again_ = false;             // a read() that could not be begun
-  Micros read_us_ = -1;            // the turn of the last read()
-  Micros asked_us_ = 0;            // when what is outstanding was asked for; 0: nothing is
+  std::uint64_t told_number_ = 0;   // the latest that was told
+  std::string told_fingerprint_;    // of what was told last; empty: nothing yet
+  bool again_ = false;              // a read() that could not be begun
+  bool relies_on_another_ = false;  // one found that what it read was being made already
+  Micros read_us_ = -1;             // the turn of the last read()
+  Micros asked_us_ = 0;             // when what is outstanding was asked for; 0: nothing is
   std::shared_ptr<int> alive_ = std::make_shared<int>();  // for what comes later
 };
 

@@ -30,12 +30,14 @@ class CredentialsTest : public testing::Test {
   ~CredentialsTest() override { std::filesystem::remove(path_); }
 
   void write(const std::string& text) { std::ofstream(path_) << text; }
-  CredentialsRead read(const std::string& known = "") {
-    return read_credentials(CredentialsPlan(config_), salt_secret_, known, progress_);
+  CredentialsPlan plan() const { return CredentialsPlan(config_); }
+  std::string fingerprint() { return fingerprint_of(read_files(plan(), progress_)); }
+  Result<Credentials> made() {
+    return make_credentials(plan(), read_files(plan(), progress_), salt_secret_, progress_);
   }
   std::string problem() {
-    const CredentialsRead done = read();
-    return *done.credentials ? "none" : done.credentials->error().message;
+    const Result<Credentials> credentials = made();
+    return credentials ? "none" : credentials.error().message;
   }
   // Keeps a list of what was told: the number of users, or -1.
   std::unique_ptr<CredentialsReader> reader() {
@@ -60,29 +62,28 @@ class CredentialsTest : public testing::Test {
   const std::string path_ = testing::TempDir() + "users." + std::to_string(getpid());
 };
 
-TEST_F(CredentialsTest, FollowTheFilesAndAreMadeOnlyWhereTheyChanged) {
+TEST_F(CredentialsTest, FollowTheFiles) {
   write("\"alice\" \"secret\"\n");
-  const CredentialsRead first = read();
-  ASSERT_TRUE(first.credentials && *first.credentials);
-  EXPECT_NE((*first.credentials)->users->find("alice"), nullptr);
-  EXPECT_FALSE(read(first.fingerprint).credentials) << "nothing is made of what is known";
+  const std::string first = fingerprint();
+  EXPECT_EQ(fingerprint(), first);
+  EXPECT_NE(made()->users->find("alice"), nullptr);
   write("\"bob\" \"secret\"\n");
-  const CredentialsRead second = read(first.fingerprint);
-  EXPECT_NE(second.fingerprint, first.fingerprint);
-  ASSERT_TRUE(second.credentials && *second.credentials);
+  const std::string second = fingerprint();
+  EXPECT_NE(second, first);
+  EXPECT_EQ(made()->users->find("alice"), nullptr);
   std::filesystem::remove(path_);
-  EXPECT_NE(read().fingerprint, second.fingerprint) << "a file that is gone is a change, too";
+  EXPECT_NE(fingerprint(), second) << "a file that is gone is a change, too";
 }
 
 TEST_F(CredentialsTest, OnlyWhatTheConfigurationUsesIsPartOfThePlan) {
-  const CredentialsPlan plan(config_);
+  const CredentialsPlan before = plan();
   config_.listen.tls.cert_file = "/c";
   config_.pool.size = 99;
-  EXPECT_EQ(CredentialsPlan(config_), plan);
+  EXPECT_EQ(plan(), before);
   config_.auth.scram_iterations = 5000;
-  EXPECT_NE(CredentialsPlan(config_), plan);
+  EXPECT_NE(plan(), before);
   config_.auth.mode = config::AuthMode::Trust;
-  EXPECT_FALSE(CredentialsPlan(config_).needs_files());
+  EXPECT_FALSE(plan().needs_files());
 }
 
 TEST_F(CredentialsTest, WhatIsNoPlainFileIsAnErrorAtOnceThatNamesIt) {
@@ -100,9 +101,7 @@ TEST_F(CredentialsTest, WhatIsNoPlainFileIsAnErrorAtOnceThatNamesIt) {
 
 TEST_F(CredentialsTest, WarningsNameTheFile) {
   write("\"alice\" \"secret\"\n\"reporting\" \"\"\n");
-  const CredentialsRead done = read();
-  ASSERT_TRUE(done.credentials && *done.credentials);
-  EXPECT_THAT((*done.credentials)->warnings,
+  EXPECT_THAT(made()->warnings,
               ElementsAre("auth.usersFile " + path_ +
                           ": line 2: the password of \"reporting\" is empty: it lets nobody in"));
 }
