@@ -11,6 +11,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <utility>
 
 #include "net/address.h"
 
@@ -43,30 +44,27 @@ bool somebody_listens(const sockaddr_un& address) {
   return connected;
 }
 
-// While this is there, two sockets of ours may be bound to the same port of overlapping addresses
-// (socket(7), SO_REUSEPORT): nobody is refused while one takes over from the other. Neither is left
-// so, since another process of this user could then take a part of the clients.
+// While this is there, sockets of ours may be bound to the same port of overlapping addresses
+// (socket(7), SO_REUSEPORT): nobody is refused while one takes over from another. None is left so,
+// since another process of this user could then take a part of the clients.
 class SharedPort {
  public:
-  SharedPort(int fd, int beside) : fd_(fd), beside_(beside) { set(1); }
+  explicit SharedPort(std::vector<int> fds) : fds_(std::move(fds)) { set(1); }
   ~SharedPort() { set(0); }
   SharedPort(const SharedPort&) = delete;
   SharedPort& operator=(const SharedPort&) = delete;
 
  private:
   void set(int on) const {
-    if (beside_ < 0) return;
-    setsockopt(fd_, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on);
-    setsockopt(beside_, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on);
+    for (const int fd : fds_) setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on);
   }
-  const int fd_;
-  const int beside_;
+  const std::vector<int> fds_;
 };
 
 }  // namespace
 
 Status Listener::listen_tcp(Loop& loop, const std::string& address, std::uint16_t port,
-                            Handler handler, const Listener* beside) {
+                            Handler handler, const std::vector<const Listener*>& beside) {
   addrinfo hints{};
   hints.ai_socktype = SOCK_STREAM;
   hints.ai_flags = AI_PASSIVE | AI_NUMERICSERV | (address == "localhost" ? 0 : AI_NUMERICHOST);
@@ -77,7 +75,10 @@ Status Listener::listen_tcp(Loop& loop, const std::string& address, std::uint16_
   const int fd = socket(found->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
   const int on = 1;
   Status status = Ok{};
-  const SharedPort shared(fd, beside == nullptr ? -1 : beside->fd_);
+  std::vector<int> sharing;
+  for (const Listener* other : beside) sharing.push_back(other->fd_);
+  if (!sharing.empty()) sharing.push_back(fd);
+  const SharedPort shared(std::move(sharing));
   if (fd < 0) {
     status = os_error("cannot make a socket");
   } else if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) != 0 ||

@@ -6,6 +6,7 @@
 
 #include <functional>
 #include <string>
+#include <vector>
 
 #include "base/result.h"
 #include "net/loop.h"
@@ -30,11 +31,11 @@ class Listener final : private Watched {
   Listener(const Listener&) = delete;
   Listener& operator=(const Listener&) = delete;
 
-  // `address` is an IPv4 or IPv6 address or "localhost". Port 0 takes a free one. `beside`: a
-  // listener of ours that is to be closed after this one is open, and whose address may overlap: as
-  // 0.0.0.0 does with 127.0.0.1. Null: none.
+  // `address` is an IPv4 or IPv6 address or "localhost". Port 0 takes a free one. `beside`:
+  // listeners of ours that are to be closed after this one is open, and whose address may overlap,
+  // as 0.0.0.0 does with 127.0.0.1.
   Status listen_tcp(Loop& loop, const std::string& address, std::uint16_t port, Handler handler,
-                    const Listener* beside = nullptr);
+                    const std::vector<const Listener*>& beside = {});
   // Makes `path`, writable for everyone: the pod is the boundary. A path that a dead process left
   // is replaced, one that somebody answers on is an error. Removed again by close().
   Status listen_unix(Loop& loop, const std::string& path, Handler handler);

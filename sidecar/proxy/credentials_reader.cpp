@@ -25,8 +25,9 @@ struct CredentialsReader::Making {
 
 // Shared with its thread, which has filled it in when its end is told on the loop.
 struct CredentialsReader::Job {
-  Job(const CredentialsPlan& p, const Bytes& s, const std::string& k, std::shared_ptr<Making> m)
-      : plan(p), salt_secret(s), known(k), making(std::move(m)) {}
+  Job(const CredentialsPlan& p, const Bytes& s, const std::string& k, std::shared_ptr<Making> m,
+      Micros since)
+      : plan(p), salt_secret(s), known(k), making(std::move(m)), since_us(since) {}
 
   void run() {
     const std::vector<CredentialsFile> files = read_files(plan, progress);
@@ -44,6 +45,7 @@ struct CredentialsReader::Job {
   const Bytes salt_secret;
   const std::string known;
   const std::shared_ptr<Making> making;
+  const Micros since_us;
   ReadingProgress progress;
   std::string fingerprint;
   std::optional<Result<Credentials>> credentials;  // none: nothing was to be made
@@ -62,16 +64,24 @@ CredentialsReader::CredentialsReader(net::Loop& loop, net::Aside& aside, Credent
 void CredentialsReader::read() {
   if (std::exchange(read_us_, loop_.now_us()) == loop_.now_us()) return;
   if (asked_us_ == 0) asked_us_ = loop_.now_us();
-  if (jobs_.size() == kAtOnce) {
-    again_ = true;
-  } else {
+  if (may_start()) {
     start();
+  } else {
+    again_ = true;
   }
+}
+
+bool CredentialsReader::may_start() const {
+  const std::size_t running = jobs_.size();
+  if (running < 2) return true;
+  // 4 s after the second, 8 s after the third, ...
+  const Micros rest_us = kMicrosPerSecond << running;
+  return running < kAtOnceMax && loop_.now_us() - jobs_.rbegin()->second->since_us >= rest_us;
 }
 
 void CredentialsReader::start() {
   const std::uint64_t number = ++numbers_;
-  auto job = std::make_shared<Job>(plan_, salt_secret_, told_fingerprint_, making_);
+  auto job = std::make_shared<Job>(plan_, salt_secret_, told_fingerprint_, making_, loop_.now_us());
   // Where there is no thread, the next read() tries again: one comes with each look at the files.
   again_ = !aside_.run([job] { job->run(); },
                        [this, number, alive = std::weak_ptr(alive_)] {
@@ -82,7 +92,7 @@ void CredentialsReader::start() {
 
 void CredentialsReader::ended(std::uint64_t number) {
   const std::shared_ptr<Job> job = std::move(jobs_.extract(number).mapped());
-  if (again_) start();
+  if (again_ && may_start()) start();
   if (job->made_by_another) {  // who will tell
     relies_on_another_ = true;
     return;

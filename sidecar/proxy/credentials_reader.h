@@ -2,10 +2,11 @@
 // hang for ever, and tells on the loop what has become of them. It decides nothing: who owns it
 // takes the credentials over, or leaves the old ones in force.
 //
-//   read() --> a thread each, at most kAtOnce --> done, unless a later reading was told before
+//   read() --> a thread each, two at once --> told, unless a later reading was told before
 //
-// Where one hangs, the next overtakes it; what comes of the older one is then dropped. A read()
-// beyond kAtOnce is made up for when one of them ends, so that the last content is always told.
+// Where one hangs, the next overtakes it; what comes of the older one is then dropped. Where two
+// hang, others overtake them, more and more seldom, up to kAtOnceMax. A read() for which there is
+// no thread is made up for when one ends, or by the next read(), so that the last content is told.
 #pragma once
 
 #include <cstdint>
@@ -25,7 +26,7 @@ namespace carpool::proxy {
 
 class CredentialsReader {
  public:
-  static constexpr std::size_t kAtOnce = 2;
+  static constexpr std::size_t kAtOnceMax = 8;
   // Only where they differ from what was told before. It may destroy the reader.
   using Told = std::function<void(CredentialsReader&, Result<Credentials>)>;
 
@@ -46,6 +47,7 @@ class CredentialsReader {
  private:
   struct Making;
   struct Job;
+  bool may_start() const;
   void start();
   void ended(std::uint64_t number);
   void read_again();

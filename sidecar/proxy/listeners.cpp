@@ -20,11 +20,11 @@ bool is_same_directory(const std::string& a, const std::string& b) {
 
 Status Listeners::listen_on(const config::Listen& wanted) {
   std::unique_ptr<net::Listener> tcp;
-  if (!is_open() || asked_.address != wanted.address || asked_.port != wanted.port) {
+  const bool same_port = is_open() && (wanted.port == asked_.port || wanted.port == port());
+  if (!same_port || wanted.address != asked_.address) {
     tcp = std::make_unique<net::Listener>();
-    const bool same_port = is_open() && wanted.port != 0 && port() == wanted.port;
-    Status status = tcp->listen_tcp(loop_, wanted.address, wanted.port, handler_,
-                                    same_port ? tcp_.get() : nullptr);
+    Status status =
+        tcp->listen_tcp(loop_, wanted.address, wanted.port, handler_, those_at(wanted.port));
     if (!status) return status;
   }
   const std::uint16_t new_port = tcp != nullptr ? tcp->port() : port();
@@ -43,6 +43,16 @@ Status Listeners::listen_on(const config::Listen& wanted) {
   if (tcp != nullptr) replace(tcp_, std::move(tcp));
   if (!keeps_unix) replace(unix_, std::move(unix_socket));
   return Ok{};
+}
+
+std::vector<const net::Listener*> Listeners::those_at(std::uint16_t port) const {
+  std::vector<const net::Listener*> found;
+  if (port == 0) return found;
+  if (tcp_ != nullptr && tcp_->port() == port) found.push_back(tcp_.get());
+  for (const auto& listener : former_) {
+    if (listener->port() == port) found.push_back(listener.get());
+  }
+  return found;
 }
 
 void Listeners::replace(std::unique_ptr<net::Listener>& now, std::unique_ptr<net::Listener> next) {

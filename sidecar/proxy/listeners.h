@@ -37,6 +37,7 @@ class Listeners {
   std::vector<std::string> where() const;
 
  private:
+  std::vector<const net::Listener*> those_at(std::uint16_t port) const;
   void replace(std::unique_ptr<net::Listener>& now, std::unique_ptr<net::Listener> next);
 
   net::Loop& loop_;

@@ -112,9 +112,10 @@ TEST(InForce, AMixtureThatNoFileCouldBeIsAProblemThatNamesBothKeys) {
   // An admin port that stays where it is, and a listening port that comes there.
   const Config running = config_of("listen: {port: 6432}\nadmin: {port: 9930}");
   const Config ports = config_of("listen: {port: 9930}\nadmin: {port: 6432}");
-  EXPECT_THAT(lines_of(in_force(running, ports).problems),
-              ElementsAre("listen.port: cannot come without `admin.port` (9930), which waits for a "
-                          "restart: `admin.port` is 9930, which `listen.port` takes already"));
+  EXPECT_THAT(
+      lines_of(in_force(running, ports).problems),
+      ElementsAre(" listen.port: cannot come without `admin.port` (9930), which waits for a "
+                  "restart: `admin.port` is 9930, which `listen.port` takes already"));
   EXPECT_FALSE(in_force(running, ports).config);
   // Everybody would be trusted on all addresses.
   const Config asks =
@@ -124,7 +125,7 @@ TEST(InForce, AMixtureThatNoFileCouldBeIsAProblemThatNamesBothKeys) {
       config_of("listen: {address: 0.0.0.0}\nauth: {mode: scram-sha-256, usersFile: /u}");
   EXPECT_THAT(
       lines_of(in_force(trusts, open, Late::Credentials).problems),
-      ElementsAre("listen.address: cannot come without `auth.mode` (trust), which waits for "
+      ElementsAre(" listen.address: cannot come without `auth.mode` (trust), which waits for "
                   "files that are still being read: `listen.address` `0.0.0.0` is not a "
                   "loopback address, and `auth.mode: trust` would let everybody in; use "
                   "127.0.0.1, or passthrough or scram-sha-256"));
