@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "net/address.h"
 #include "pg/error_response.h"
 #include "pg/messages.h"
 #include "proxy/client.h"
@@ -153,8 +154,16 @@ void Client::on_startup_message(pg::Startup& startup) {
 void Client::admit(SignIn::Where where, const std::string& database, const std::string& user) {
   set_state(ClientState::Authenticating);
   const config::AuthMode mode = proxy_.config().auth.mode;
+  if (let_in_by_ == nullptr) let_in_by_ = std::make_unique<LetInBy>();
+  let_in_by_->mode = mode;
+  let_in_by_->user = user;
   if (mode == config::AuthMode::Trust) {
-    return enter();
+    // Whatever the listening addresses are now: it may have come when they were others.
+    if (net::is_local_connection(stream_.fd())) return enter();
+    return reject(RejectReason::AuthFailed, "28000",
+                  fmt::format("auth.mode is trust, which lets in only who comes over loopback or a "
+                              "Unix socket, and this client comes from {}",
+                              stream_.peer()));
   }
   sign_in_ =
       std::make_unique<SignIn>(proxy_.loop(), proxy_.gatekeeper(), std::move(where), database, user,
@@ -172,6 +181,7 @@ void Client::reject_database(const std::string& database) {
 
 // Only whoever has shown who it is learns whether it may.
 void Client::enter() {
+  if (sign_in_ != nullptr) let_in_by_->verifier = sign_in_->verifier();
   if (console_ == nullptr) return enter_pool();
   sign_in_.reset();
   if (!console_->allowed()) {
@@ -261,8 +271,11 @@ bool Client::must_use_tls() const {
 }
 
 bool Client::start_tls() {
-  SSL* ssl = proxy_.gatekeeper().tls()->accept(stream_.fd());
+  const std::shared_ptr<net::TlsContext>& context = proxy_.gatekeeper().tls();
+  SSL* ssl = context->accept(stream_.fd());
   if (ssl == nullptr) return false;
+  let_in_by_ = std::make_unique<LetInBy>();
+  let_in_by_->tls = context;
   stream_.set_tls(ssl, true);
   return true;
 }
@@ -301,8 +314,29 @@ void Client::signed_in(const SignIn::Refusal* refusal) {
   look_again();
 }
 
+bool Client::still_let_in() {
+  const std::unique_ptr<LetInBy> by = std::move(let_in_by_);
+  const config::AuthMode mode = proxy_.config().auth.mode;
+  const Gatekeeper& gatekeeper = proxy_.gatekeeper();
+  bool holds = by->mode == mode;
+  if (mode == config::AuthMode::Trust) {
+    holds = holds || net::is_local_connection(stream_.fd());
+  } else if (mode == config::AuthMode::ScramSha256) {
+    holds = holds && by->verifier && gatekeeper.still_knows(by->user, *by->verifier);
+  }
+  if (must_use_tls()) holds = holds && by->tls != nullptr;
+  if (by->tls != nullptr && gatekeeper.tls() != nullptr) {
+    holds = holds && gatekeeper.tls()->asks_no_more_than(*by->tls);
+  }
+  if (holds) return true;
+  reject(RejectReason::AuthFailed, "57P03",
+         "who may come in has changed while this client signed in: it may try again");
+  return false;
+}
+
 void Client::wait_for_greeting() {
   if (console_ != nullptr) {
+    if (!still_let_in()) return;
     Bytes out;
     console_->greet(id_, cancel_key(), out);
     set_state(ClientState::Idle);
@@ -315,6 +349,7 @@ void Client::wait_for_greeting() {
 }
 
 void Client::greet() {
+  if (!still_let_in()) return;
   Bytes out;
   pg::append_authentication_ok(out);
   append(out, pool_->welcome());

@@ -4,8 +4,6 @@
 #include <openssl/rand.h>
 
 #include "base/check.h"
-#include "config/load.h"
-#include "proxy/log.h"
 
 namespace carpool::proxy {
 namespace {
@@ -18,96 +16,18 @@ Bytes random_bytes(std::size_t n) {
 
 }  // namespace
 
-struct Gatekeeper::Credentials {
-  std::uint32_t iterations = 4096;
-  std::shared_ptr<net::TlsContext> tls;
-  std::optional<pg::Users> users;
-  std::string users_file;
-};
-
 Gatekeeper::Gatekeeper(net::Loop& loop)
     : loop_(loop), salt_secret_(random_bytes(32)), derive_secret_(random_bytes(32)) {}
 
-std::string Gatekeeper::fingerprint(const config::Config& config) {
-  const config::Tls& tls = config.listen.tls;
-  Bytes all;
-  append_u32(all, static_cast<std::uint32_t>(config.auth.mode));
-  append_u32(all, static_cast<std::uint32_t>(tls.mode));
-  append_u32(all, config.auth.scram_iterations);
-  for (const std::string* path :
-       {&config.auth.users_file, &tls.cert_file, &tls.key_file, &tls.ca_file}) {
-    append_cstring(all, *path);
-    if (path->empty()) continue;
-    if (const Result<std::string> text = config::read_file(*path)) append_text(all, *text);
-  }
-  const pg::ScramKey hash = pg::sha256(all);
-  return std::string(hash.begin(), hash.end());
-}
-
-// On any thread: it touches nothing of a Gatekeeper.
-Result<Gatekeeper::Credentials> Gatekeeper::read(const config::Config& config,
-                                                 ByteSpan salt_secret) {
-  Credentials made;
-  made.iterations = config.auth.scram_iterations;
-  made.users_file = config.auth.users_file;
-  if (config.listen.tls.mode != config::TlsMode::Disable) {
-    Result<std::unique_ptr<net::TlsContext>> loaded = net::TlsContext::load(config.listen.tls);
-    if (!loaded) return loaded.error();
-    made.tls = std::move(*loaded);
-  }
-  if (config.auth.mode == config::AuthMode::ScramSha256) {
-    const Result<std::string> text = config::read_file(config.auth.users_file);
-    if (!text)
-      return Error{"auth.usersFile " + config.auth.users_file + ": " + text.error().message};
-    Result<pg::Users> parsed = pg::Users::parse(*text, {salt_secret, config.auth.scram_iterations});
-    if (!parsed)
-      return Error{"auth.usersFile " + config.auth.users_file + ": " + parsed.error().message};
-    made.users = std::move(*parsed);
-  }
-  return made;
-}
-
 void Gatekeeper::take(Credentials credentials) {
-  iterations_ = credentials.iterations;
+  iterations_ = credentials.scram_iterations;
   tls_ = std::move(credentials.tls);
   users_ = std::move(credentials.users);
-  if (!users_) return;
-  for (const std::string& warning : users_->warnings()) {
-    log::warn("auth.usersFile", {{"file", credentials.users_file}, {"warning", warning}});
-  }
 }
 
-Status Gatekeeper::load(const config::Config& config) {
-  seen_ = fingerprint(config);
-  Result<Credentials> made = read(config, salt_secret_);
-  if (!made) return made.error();
-  take(std::move(*made));
-  return Ok{};
-}
-
-void Gatekeeper::load_later(const config::Config& config, std::function<void(const Status&)> done) {
-  CHECK(!loading_);
-  loading_ = true;
-  struct Job {
-    config::Config config;
-    Bytes salt_secret;
-    std::string fingerprint;
-    std::optional<Result<Credentials>> made;
-  };
-  auto job = std::make_shared<Job>(Job{config, salt_secret_, {}, {}});
-  loop_.run_blocking(
-      [job] {
-        job->fingerprint = fingerprint(job->config);
-        job->made = read(job->config, job->salt_secret);
-      },
-      [this, job, done = std::move(done), alive = std::weak_ptr(alive_)] {
-        if (alive.expired()) return;
-        loading_ = false;
-        seen_ = job->fingerprint;
-        if (!*job->made) return done(job->made->error());
-        take(std::move(**job->made));
-        done(Ok{});
-      });
+bool Gatekeeper::still_knows(const std::string& user, const pg::ScramVerifier& verifier) const {
+  const pg::ScramVerifier* now = users_ ? users_->find(user) : nullptr;
+  return now != nullptr && *now == verifier;
 }
 
 pg::ScramExchange::Start Gatekeeper::scram_start(const std::string& user, bool under_tls) const {

@@ -16,13 +16,13 @@
 
 #include "base/result.h"
 #include "config/config.h"
-#include "net/listener.h"
 #include "net/loop.h"
 #include "net/timer.h"
 #include "pool/counters.h"
 #include "proxy/console_tables.h"
 #include "proxy/database_check.h"
 #include "proxy/gatekeeper.h"
+#include "proxy/listeners.h"
 #include "proxy/live_pool.h"
 #include "proxy/memory_guard.h"
 
@@ -49,14 +49,16 @@ class Proxy {
   ~Proxy();
 
   // Opens the listening sockets.
-  Status listen();
-  std::uint16_t port() const { return tcp_.port(); }
+  Status listen() { return listeners_.listen_on(config_.listen); }
+  std::uint16_t port() const { return listeners_.port(); }
+  const Listeners& listeners() const { return listeners_; }
 
-  // Who may sign in. The composition root has it read its files.
+  // Who may sign in. The composition root hands it what the files say.
   Gatekeeper& gatekeeper() { return gatekeeper_; }
 
-  // Takes a new configuration, between two turns of the loop. No transaction is cut.
-  void apply(const config::Config& config);
+  // Takes a new configuration, between two turns of the loop, or leaves everything as it is: where
+  // its listening address cannot be had. No transaction is cut, and connected clients stay.
+  Status apply(const config::Config& config);
   const config::Config& config() const { return config_; }
 
   pool::Snapshot snapshot(bool detailed);
@@ -74,8 +76,8 @@ class Proxy {
   // Clients inside a transaction, or waiting for their first server in one.
   std::uint32_t busy_clients() const;
   // Whether something runs on a thread that may take long: a cancel, which PostgreSQL may keep
-  // waiting for ever, or the reading of a long users' file.
-  bool threads_busy() const { return !cancels_.empty() || gatekeeper_.loading(); }
+  // waiting for ever.
+  bool threads_busy() const { return !cancels_.empty(); }
   // Closes everything at once, transactions too. The loop ends when all is gone.
   void close();
 
@@ -135,6 +137,7 @@ class Proxy {
 
  private:
   void accepted(int fd);
+  void accepting_rests(bool rests, const std::string& why);
   void tick();
   void forget_pools(Micros now);
   void turn_end();
@@ -155,8 +158,7 @@ class Proxy {
 
   net::Loop& loop_;
   config::Config config_;
-  net::Listener tcp_;
-  net::Listener unix_;
+  Listeners listeners_;
   net::Timer tick_;
   MemoryGuard memory_;
   DatabaseCheck database_check_;

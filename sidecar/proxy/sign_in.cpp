@@ -28,7 +28,9 @@ SignIn::~SignIn() {
 
 void SignIn::begin(config::AuthMode mode, bool under_tls, Bytes& out) {
   if (mode == config::AuthMode::ScramSha256) {
-    scram_.emplace(gatekeeper_.scram_start(user_, under_tls));
+    pg::ScramExchange::Start start = gatekeeper_.scram_start(user_, under_tls);
+    verifier_ = start.verifier;
+    scram_.emplace(std::move(start));
     scram_->append_request(out);
     return;
   }

@@ -51,6 +51,9 @@ class SignIn {
   // The password that PostgreSQL has taken, in passthrough; else empty.
   const std::string& password() const { return password_; }
 
+  // What its password was checked against, in scram-sha-256.
+  const std::optional<pg::ScramVerifier>& verifier() const { return verifier_; }
+
   // The client has said all, and PostgreSQL has not answered yet.
   bool waits_for_postgres() const { return trial_ != nullptr; }
 
@@ -66,6 +69,7 @@ class SignIn {
   const std::string user_;
   Done done_;
   std::optional<pg::ScramExchange> scram_;
+  std::optional<pg::ScramVerifier> verifier_;
   std::string password_;
   std::shared_ptr<std::function<void()>> trial_;  // while it waits for its turn, or runs
   std::unique_ptr<Connector> connector_;
