@@ -11,10 +11,12 @@
 #include <CLI/Formatter.hpp>
 #include <exception>
 #include <iostream>
+#include <istream>
 #include <string>
 
 #include "app.h"
 #include "cli/commands.h"
+#include "cli/input.h"
 #include "proxy/connector_environment.h"
 
 namespace {
@@ -67,9 +69,10 @@ int main(int argc, char** argv) {
     CLI::App app{"Carpool: a PostgreSQL connection pooler that rides in your pod", "carpool"};
     app.require_subcommand(1);
     app.footer("Example: DATABASE_URL=postgresql://app@db/app carpool run");
+    carpool::cli::DescriptorInput input(STDIN_FILENO);
+    std::istream in(&input);
     carpool::cli::Commands commands{
-        CARPOOL_VERSION,   std::cin, std::cout, std::cerr, isatty(STDOUT_FILENO) == 1,
-        terminal_columns()};
+        CARPOOL_VERSION, in, std::cout, std::cerr, isatty(STDOUT_FILENO) == 1, terminal_columns()};
     carpool::AppOptions options;
     options.version = CARPOOL_VERSION;
     options.environment = commands.environment = carpool::proxy::take_environment();
