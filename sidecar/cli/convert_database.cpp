@@ -34,9 +34,7 @@ std::optional<std::uint64_t> connections(const std::string& value) {
 void convert_pair(Draft& draft, Lines& lines, const std::string& name, const std::string& key,
                   const std::string& value, std::string& options) {
   const std::string from = fmt::format("[databases] {}: {}", one_line(name), key);
-  if (key == "server_lifetime") {
-    return convert_lifetime(value, fmt::format("[databases] {}: ", one_line(name)), lines, draft);
-  }
+  if (key == "server_lifetime") return;  // see convert_database()
   if (const Same* same = find_same_of_database(key)) {
     return draft.carry(lines, same->ours, same->as, value, key);
   }
@@ -64,6 +62,7 @@ void convert_pair(Draft& draft, Lines& lines, const std::string& name, const std
     }
     return;  // the hosts say it
   }
+  if (key.starts_with("max_") && value == "0") return;  // no limit, and nor have we one
   const char* why = why_not_of_database(key);
   draft.note(fmt::format("{} = {}: {}", from, one_line(value),
                          why != nullptr ? why : "a setting that this converter does not know"));
@@ -92,6 +91,13 @@ std::optional<Error> convert_database(const IniEntry& entry, Draft& draft) {
     in_order = in_order || (key == "load_balance_hosts" && value == "disable");
     if (key == "max_db_connections") database.connections_max = connections(value);
     database.own_user = database.own_user || (key == "user" && !value.empty());
+  }
+  // Last, since it decides how many stay idle too.
+  for (const auto& [key, value] : *pairs) {
+    if (key == "server_lifetime") {
+      convert_lifetime(value, fmt::format("[databases] {}: ", one_line(name)), database.lines,
+                       draft);
+    }
   }
   if (!options.empty()) {
     draft.carry(database.lines, "server.options", As::Text, options, "the session's settings");

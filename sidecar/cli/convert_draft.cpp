@@ -156,6 +156,15 @@ void Draft::carry_file(Lines& to, const std::string& path, const std::string& fi
         fmt::format("{} = {}: put it into the Secret", from, one_line(file)));
 }
 
+void Draft::replace(Lines& lines, const std::string& path, const std::string& text,
+                    const std::string& from) {
+  const auto old = lines.find(path);
+  const std::string before =
+      old == lines.end() ? ""
+                         : fmt::format(", in place of {} = {}", old->second.from, old->second.text);
+  lines[path] = {text, from + before};
+}
+
 bool Draft::drop_refused(const config::Problem& problem) {
   std::string path = problem.path;
   Lines* from = &lines;

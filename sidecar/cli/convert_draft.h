@@ -57,6 +57,10 @@ class Draft {
   void carry_file(Lines& to, const std::string& path, const std::string& file,
                   const std::string& from);
 
+  // Sets a line, and names what stood there before.
+  static void replace(Lines& lines, const std::string& path, const std::string& text,
+                      const std::string& from);
+
   // Turns what the loader refuses, such as a minimum above the size, into a note. False: it is
   // nothing that stands here.
   bool drop_refused(const config::Problem& problem);

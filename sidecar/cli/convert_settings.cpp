@@ -34,19 +34,21 @@ void convert_reserve(const std::vector<IniEntry>& ini, Draft& draft) {
   const std::string timeout = setting_or(ini, "reserve_pool_timeout", "5");
   const bool off = std::strtod(timeout.c_str(), nullptr) == 0 && !is_variable(timeout);
   bool any = false;
-  const auto settle = [&](Lines& lines) {
+  const auto settle = [&](Lines& lines, const std::string& where) {
     const auto line = lines.find("pool.overflow");
     if (line == lines.end()) return;
     if (off && line->second.text != "0") {
-      draft.note(fmt::format("{}: reserve_pool_timeout = 0 switches the reserve pool off",
+      draft.note(fmt::format("{}{}: reserve_pool_timeout = 0 switches the reserve pool off", where,
                              one_line(line->second.from)));
       draft.carried--;
     }
     if (off) lines.erase(line);
     any = any || !off;
   };
-  settle(draft.lines);
-  for (Draft::Database& database : draft.databases) settle(database.lines);
+  settle(draft.lines, "");
+  for (Draft::Database& database : draft.databases) {
+    settle(database.lines, fmt::format("[databases] {}: ", one_line(database.name)));
+  }
   if (!any) draft.lines.erase("pool.overflowAfter");
 }
 
@@ -115,9 +117,9 @@ void convert_lifetime(const std::string& value, const std::string& where, Lines&
   for (const auto& [path, shortest] :
        {std::pair("pool.maxLifetime", "1s"), std::pair("pool.idleTimeout", "100ms"),
         std::pair("pool.pruneInterval", "10ms")}) {
-    lines[path] = {shortest, from};
+    Draft::replace(lines, path, shortest, from);
   }
-  lines["pool.minIdle"] = {"0", from};
+  Draft::replace(lines, "pool.minIdle", "0", from);
   draft.carried++;
   draft.note(
       fmt::format("{}{}: PgBouncer uses a server once. Carpool closes it when it has been idle "
@@ -126,6 +128,9 @@ void convert_lifetime(const std::string& value, const std::string& where, Lines&
 }
 
 void convert_setting(const IniEntry& entry, Draft& draft) {
+  if (entry.key.starts_with("max_") && entry.value == "0" && why_not(entry.key) != nullptr) {
+    return;  // no limit, and nor have we one
+  }
   if (const Same* same = find_same(entry.key)) {
     if (entry.value.empty() && config::find_key(same->ours)->type != config::KeyType::String)
       return;

@@ -38,21 +38,37 @@ struct Limit {
   std::string from;
 };
 
-void settle(Draft& draft, Lines& own, const Limit& limit) {
+// A size that is a variable may turn out to be any: what would have to be weighed against it is
+// left out, since a configuration that does not load serves nobody.
+void settle_unknown(Draft& draft, Lines& own, const std::string& where, const Limit& limit) {
+  if (limit.most > 0) {
+    draft.note(fmt::format("{}{}: pool.size comes from a variable: keep it, with overflow, below",
+                           where, limit.from));
+  }
+  if (size_of(draft, own, "pool.minIdle", 0) == 0) return;
+  Draft::replace(own, "pool.minIdle", "0", "min_pool_size");
+  draft.note(
+      fmt::format("{}min_pool_size: where a size comes from a variable, it might be more than "
+                  "the pool has: set pool.minIdle yourself",
+                  where));
+}
+
+void settle(Draft& draft, Lines& own, const std::string& where, const Limit& limit) {
   auto size = size_of(draft, own, "pool.size", kSizeDefault);
+  const auto least = size_of(draft, own, "pool.minIdle", 0);
+  if (!size || !least) settle_unknown(draft, own, where, limit);
   if (!size) return;
   if (limit.most > 0 && *size > limit.most) {
-    own["pool.size"] = {std::to_string(limit.most), limit.from};
+    Draft::replace(own, "pool.size", std::to_string(limit.most), limit.from);
     size = limit.most;
   }
   const auto overflow = size_of(draft, own, "pool.overflow", 0);
   if (limit.most > 0 && overflow && *size + *overflow > limit.most) {
-    own["pool.overflow"] = {std::to_string(limit.most - *size), limit.from};
+    Draft::replace(own, "pool.overflow", std::to_string(limit.most - *size), limit.from);
   }
-  const auto least = size_of(draft, own, "pool.minIdle", 0);
   if (least && *least > *size) {
-    own["pool.minIdle"] = {std::to_string(*size),
-                           fmt::format("min_pool_size = {}, of which so many fit", *least)};
+    Draft::replace(own, "pool.minIdle", std::to_string(*size),
+                   fmt::format("min_pool_size = {}, of which so many fit", *least));
   }
 }
 
@@ -72,7 +88,8 @@ void settle_sizes(const std::vector<IniEntry>& ini, Draft& draft) {
     return a.most == 0 || (b.most > 0 && b.most < a.most) ? b : a;
   };
   const Limit of_all = smaller(global("max_db_connections"), of_user);
-  settle(draft, draft.lines, of_all);
+  // The sections above bind no pool by themselves, but have to be right.
+  settle(draft, draft.lines, "", {});
   for (Draft::Database& database : draft.databases) {
     Limit limit = of_all;
     if (database.connections_max) {
@@ -80,7 +97,7 @@ void settle_sizes(const std::vector<IniEntry>& ini, Draft& draft) {
                        fmt::format("max_db_connections = {}", *database.connections_max)},
                       of_user);
     }
-    settle(draft, database.lines, limit);
+    settle(draft, database.lines, fmt::format("[databases] {}: ", one_line(database.name)), limit);
   }
 }
 

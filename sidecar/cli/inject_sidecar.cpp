@@ -68,6 +68,21 @@ void keep_additions(const Value& old, Value& fresh) {
   }
 }
 
+// What stands in the forms without quotes is a string, unless it is a number or a boolean: in JSON
+// it has to be one or the other.
+void settle_scalars(Value& value) {
+  if (Map* map = value.map()) {
+    for (Entry& entry : *map) settle_scalars(entry.value);
+  } else if (List* list = value.list()) {
+    for (Value& item : *list) settle_scalars(item);
+  } else if (const Scalar* scalar = value.scalar()) {
+    const std::string& text = scalar->text;
+    const bool other = text == "true" || text == "false" ||
+                       text.find_first_not_of("0123456789") == std::string::npos;
+    value = Value(Scalar{text, scalar->is_string || !other, {}});
+  }
+}
+
 bool has_word(const std::string& words, std::string_view word) {
   return (" " + words + " ").find(" " + std::string(word) + " ") != std::string::npos;
 }
@@ -81,6 +96,7 @@ Sidecar make_sidecar(const std::string& config_map, const std::string& image, bo
   for (const Object& object : *read) {
     if (!object.value.is_null()) forms = object.value;
   }
+  settle_scalars(forms);
   Sidecar sidecar;
   sidecar.classic = classic;
   sidecar.container = forms.list_at({classic ? "classic" : "native"}).at(0);

@@ -72,7 +72,8 @@ spec:
   const Value& object = result.values.at(0);
   EXPECT_EQ(object.at({"spec", "selector", "matchLabels"})->map()->size(), 1u);
   EXPECT_EQ(object.at({"metadata", "labels"})->map()->size(), 1u);
-  EXPECT_EQ(object.text_at({"spec", "template", "metadata", "labels", "carpool/inject"}), "carpool");
+  EXPECT_EQ(object.text_at({"spec", "template", "metadata", "labels", "carpool/inject"}),
+            "carpool");
 }
 
 TEST(InjectManifests, WhatAMergeKeyBringsStays) {
@@ -98,8 +99,9 @@ items:
 }
 
 TEST(InjectManifests, AMergeThatIsReadInTwoWaysIsRefused) {
-  const Outcome result = run(
-      "kind: Pod\nx: &x {hostname: a}\nspec:\n  hostname: b\n  <<: *x\n  containers: [{name: w}]\n");
+  const Outcome result =
+      run("kind: Pod\nx: &x {hostname: a}\nspec:\n  hostname: b\n  <<: *x\n  containers: [{name: "
+          "w}]\n");
   EXPECT_EQ(result.code, kExitDataError);
   EXPECT_THAT(result.out, IsEmpty());
   EXPECT_THAT(result.err, HasSubstr("the key hostname stands before a merge key (<<)"));
@@ -127,8 +129,7 @@ TEST(InjectManifests, EveryObjectOfAJsonStreamComesOut) {
 }
 
 TEST(InjectManifests, TwoValuesOfYamlWithoutAMarkBetweenThemAreRefused) {
-  const Outcome result =
-      run("{kind: Pod, spec: {containers: [{name: a}]}}\n{kind: Service}\n");
+  const Outcome result = run("{kind: Pod, spec: {containers: [{name: a}]}}\n{kind: Service}\n");
   EXPECT_EQ(result.code, kExitDataError);
   EXPECT_THAT(result.err, HasSubstr("more than one value"));
 }
@@ -150,8 +151,8 @@ TEST(InjectManifests, ASidecarOfTheChartIsLeftAlone) {
   const std::string sidecar =
       "{name: carpool, image: \"carpool:0.1.0\", args: [run, --config, /etc/carpool/carpool.yaml], "
       "volumeMounts: [{name: carpool-config, mountPath: /etc/carpool}]}";
-  for (const std::string& spec :
-       {"initContainers: [" + sidecar + "], " + kWeb, "containers: [" + sidecar + ", {name: web}]"}) {
+  for (const std::string& spec : {"initContainers: [" + sidecar + "], " + kWeb,
+                                  "containers: [" + sidecar + ", {name: web}]"}) {
     const std::string input = pod("name: x, labels: {carpool/inject: x-carpool}", spec);
     const Outcome result = run(input);
     EXPECT_EQ(result.code, 0);
@@ -165,9 +166,12 @@ TEST(InjectManifests, WhatIsNotToHaveASidecarIsLeftAloneAndThatIsSaid) {
   const std::string hook = "name: t, annotations: {helm.sh/hook: test}";
   for (const auto& [input, why] : std::vector<std::pair<std::string, std::string>>{
            {pod("labels: {carpool/injection: disabled}", kWeb), "carpool/injection is disabled"},
-           {pod("annotations: {carpool/injection: disabled}", kWeb), "carpool/injection is disabled"},
-           {"apiVersion: apps/v1\nkind: Deployment\nmetadata: {labels: {carpool/injection: disabled}}\n"
-            "spec: {template: {spec: {" + kWeb + "}}}\n",
+           {pod("annotations: {carpool/injection: disabled}", kWeb),
+            "carpool/injection is disabled"},
+           {"apiVersion: apps/v1\nkind: Deployment\nmetadata: {labels: {carpool/injection: "
+            "disabled}}\n"
+            "spec: {template: {spec: {" +
+                kWeb + "}}}\n",
             "carpool/injection is disabled"},
            {"kind: Namespace\nmetadata: {name: n, labels: {carpool/injection: disabled}}\n---\n" +
                 pod("namespace: n", kWeb),
@@ -187,16 +191,19 @@ TEST(InjectManifests, WhatIsNotToHaveASidecarIsLeftAloneAndThatIsSaid) {
 }
 
 TEST(InjectManifests, AKindOfAnotherGroupIsNoWorkload) {
-  for (const std::string text :
-       {"apiVersion: batch.volcano.sh/v1alpha1\nkind: Job\nspec: {template: {spec: {" + kWeb + "}}}\n",
+  for (const std::string& text :
+       {"apiVersion: batch.volcano.sh/v1alpha1\nkind: Job\nspec: {template: {spec: {" + kWeb +
+            "}}}\n",
         "apiVersion: example.com/v1\nkind: Pod\nspec: {" + kWeb + "}\n"}) {
     EXPECT_EQ(run(text).out, text);
   }
 }
 
 TEST(InjectManifests, AnItemOfADeploymentListMayLeaveOutItsKind) {
-  const Outcome result = run("apiVersion: apps/v1\nkind: DeploymentList\nitems:\n- metadata: {name: a}\n"
-                             "  spec: {template: {spec: {" + kWeb + "}}}\n");
+  const Outcome result =
+      run("apiVersion: apps/v1\nkind: DeploymentList\nitems:\n- metadata: {name: a}\n"
+          "  spec: {template: {spec: {" +
+          kWeb + "}}}\n");
   EXPECT_THAT(result.out, HasSubstr("carpool-config"));
 }
 
@@ -214,9 +221,10 @@ TEST(InjectManifests, AGracePeriodThatIsTooShortIsSaid) {
 }
 
 TEST(InjectManifests, APodThatWasGuaranteedIsToldThatItIsNoMore) {
-  EXPECT_THAT(run(pod("name: x", "containers: [{name: a, resources: {limits: {cpu: 1, memory: 1Gi}}}]"))
-                  .err,
-              HasSubstr("becomes Burstable"));
+  EXPECT_THAT(
+      run(pod("name: x", "containers: [{name: a, resources: {limits: {cpu: 1, memory: 1Gi}}}]"))
+          .err,
+      HasSubstr("becomes Burstable"));
 }
 
 TEST(InjectManifests, AVolumeOfTheSameNameIsNotReplaced) {
@@ -227,10 +235,10 @@ TEST(InjectManifests, AVolumeOfTheSameNameIsNotReplaced) {
 }
 
 TEST(InjectManifests, APortByAnotherProtocolIsAnotherPort) {
-  EXPECT_EQ(run(pod("name: x",
-                    "containers: [{name: a, ports: [{containerPort: 9930, protocol: UDP}]}]"))
-                .code,
-            0);
+  EXPECT_EQ(
+      run(pod("name: x", "containers: [{name: a, ports: [{containerPort: 9930, protocol: UDP}]}]"))
+          .code,
+      0);
 }
 
 TEST(InjectManifests, TheLabelThatThePodHasNamesItsConfigMapAndStays) {

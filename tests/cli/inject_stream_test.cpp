@@ -31,12 +31,46 @@ class Some {
   explicit Some(std::uint32_t seed) : random_(seed) {}
 
   std::string text() {
-    static constexpr std::array<const char*, 40> kPieces = {
-        "a",    "Zz",   "0",    "9",    " ",       "  ",           "\n",           "\n\n",
-        "\t",   "- ",   "-",    ": ",   ":",       " #",           "#",            "'",
-        "\"",   "\\",   "{",    "}",    "[",       "]",            ",",            "&x",
-        "*x",   "!t",   "|",    ">",    "%",       "@",            "true",         "null",
-        "---",  "...",  "<<",   "\x7f", "\xc2\x85", "\xe2\x80\xa8", "\xf0\x9f\x98\x80", "\r"};
+    static constexpr std::array<const char*, 40> kPieces = {"a",
+                                                            "Zz",
+                                                            "0",
+                                                            "9",
+                                                            " ",
+                                                            "  ",
+                                                            "\n",
+                                                            "\n\n",
+                                                            "\t",
+                                                            "- ",
+                                                            "-",
+                                                            ": ",
+                                                            ":",
+                                                            " #",
+                                                            "#",
+                                                            "'",
+                                                            "\"",
+                                                            "\\",
+                                                            "{",
+                                                            "}",
+                                                            "[",
+                                                            "]",
+                                                            ",",
+                                                            "&x",
+                                                            "*x",
+                                                            "!t",
+                                                            "|",
+                                                            ">",
+                                                            "%",
+                                                            "@",
+                                                            "true",
+                                                            "null",
+                                                            "---",
+                                                            "...",
+                                                            "<<",
+                                                            "\x7f",
+                                                            "\xc2\x85",
+                                                            "\xe2\x80\xa8",
+                                                            "\xf0\x9f\x98\x80",
+                                                            "\r"};
     std::string text;
     for (std::uint32_t i = below(7); i > 0; i--) text += kPieces.at(below(kPieces.size()));
     return text;
@@ -99,7 +133,7 @@ TEST(InjectStream, AStreamIsTheSumOfItsObjects) {
     for (int i = 0; i < 4; i++) {
       Value value = some.map(0);
       value.set("kind", Value::text("Pod"));
-      if (!json || seed % 4 == 0) text += "---\n";
+      if (!json || seed % 4 == 0) text += text.empty() || text.back() == '\n' ? "---\n" : "\n---\n";
       text += write_value(value, json ? Syntax::Json : Syntax::Yaml, seed % 3 == 0 ? "" : "\n");
       if (json && seed % 3 == 0) text += '\n';
       meant.push_back(std::move(value));
