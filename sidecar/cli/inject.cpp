@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cctype>
 #include <istream>
+#include <map>
 #include <optional>
 #include <ostream>
 #include <set>
@@ -155,7 +156,9 @@ class Filter {
       }
     }
     if (config_map.empty()) config_map = kConfigMapDefault;
-    const Sidecar sidecar = make_sidecar(config_map, options_.image, options_.classic);
+    const auto [known, is_new] = sidecars_.try_emplace(config_map);
+    if (is_new) known->second = make_sidecar(config_map, options_.image, options_.classic);
+    const Sidecar& sidecar = known->second;
     if (const Status fits = check_pod(pod, sidecar.volumes); !fits) return fits;
     for (const std::string& warning : warnings(workload, options_.classic)) {
       say(object, describe(*workload.object), warning);
@@ -204,6 +207,7 @@ class Filter {
   std::ostream& err_;
   std::set<std::string> opted_out_;
   References references_;
+  std::map<std::string, Sidecar> sidecars_;  // by the ConfigMap
 };
 
 }  // namespace

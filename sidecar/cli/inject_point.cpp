@@ -25,6 +25,9 @@ constexpr std::array<std::string_view, 18> kMoved = {
     "PGSSLROOTCERT", "PGSSLCERT",           "PGSSLKEY",         "PGSSLCRL",
     "PGSSLCRLDIR",   "PGREQUIRESSL",        "PGCHANNELBINDING", "PGREQUIREAUTH",
     "PGGSSENCMODE",  "PGTARGETSESSIONATTRS"};
+// Of these the application keeps as whom and to which database, and gets the others anew.
+constexpr std::array<std::string_view, 5> kKept = {"PGUSER", "PGDATABASE", "PGHOST", "PGPORT",
+                                                   "PGSSLMODE"};
 constexpr std::array<std::string_view, 6> kFiles = {"PGPASSFILE", "PGSSLROOTCERT", "PGSSLCERT",
                                                     "PGSSLKEY",   "PGSSLCRL",      "PGSSLCRLDIR"};
 constexpr std::array<const char*, 6> kFilesOfUrl = {"passfile", "sslrootcert", "sslcert",
@@ -166,8 +169,7 @@ class Container {
         if (Status taken = take_mount(container_, value, moved_.mounts); !taken) return taken;
       }
       if (named(moved_.env, name) == nullptr) moved_.env.push_back(*entry);
-      // Who may be known by name stays known: as whom, and which database.
-      if (name != "PGUSER" && name != "PGDATABASE") env_.take(name);
+      if (!contains(kKept, name)) env_.take(name);
     }
     env_.set("PGHOST", Value::text(kSidecarHost));
     env_.set("PGPORT", Value::text(kSidecarPort));

@@ -1,6 +1,7 @@
 #include "cli/inject_sidecar.h"
 
 #include <algorithm>
+#include <array>
 #include <string_view>
 #include <utility>
 
@@ -13,6 +14,8 @@ namespace carpool::cli {
 namespace {
 
 constexpr const char* kDefaultContainerAnnotation = "kubectl.kubernetes.io/default-container";
+// Those of kInjectForms.
+constexpr std::array<std::string_view, 2> kVolumes = {"carpool-config", "carpool-secrets"};
 // Words of kInjectedAnnotation: what of the metadata came with the sidecar.
 constexpr std::string_view kWordSidecar = "sidecar";
 constexpr std::string_view kWordLabel = "label";
@@ -164,8 +167,7 @@ void remove_sidecar(Value& pod) {
   Value& spec = *pod.at({"spec"});
   take(spec, "initContainers", kSidecarName);
   take(spec, "containers", kSidecarName);
-  const Sidecar any = make_sidecar("", "", false);
-  for (const Value& volume : any.volumes) take(spec, "volumes", volume.text_at({"name"}));
+  for (const std::string_view volume : kVolumes) take(spec, "volumes", volume);
   const std::string words = pod.text_at({"metadata", "annotations", kInjectedAnnotation});
   if (has_word(words, kWordLabel)) take_metadata(pod, "labels", kInjectLabel);
   if (has_word(words, kWordDefault)) take_metadata(pod, "annotations", kDefaultContainerAnnotation);

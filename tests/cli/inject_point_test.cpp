@@ -169,7 +169,7 @@ TEST(Point, LibpqsVariablesMoveAndTheSessionsStay) {
             (Env{"PGHOST=db", "PGDATABASE=shop", "PGUSER=u", "PGPASSWORD<-pw",
                  "PGSSLMODE=verify-full", "PGSSLROOTCERT=/tls/ca.crt"}));
   EXPECT_EQ(env(result.pod, "web"), (Env{"PGHOST=127.0.0.1", "PGUSER=u", "PGDATABASE=shop",
-                                         "PGAPPNAME=web", "PGPORT=6432", "PGSSLMODE=disable"}));
+                                         "PGSSLMODE=disable", "PGAPPNAME=web", "PGPORT=6432"}));
   const Value* sidecar = named(result.pod.list_at({"spec", "initContainers"}), "carpool");
   EXPECT_NE(named(sidecar->list_at({"volumeMounts"}), "tls"), nullptr);
   EXPECT_EQ(run(result.out).out, result.out);

@@ -109,7 +109,7 @@ class Some {
 };
 
 TEST(InjectStream, EveryValueIsWhatItWasWhenItIsWrittenAndRead) {
-  for (std::uint32_t seed = 0; seed < 3000; seed++) {
+  for (std::uint32_t seed = 0; seed < 1000; seed++) {
     Some some(seed);
     Value value = some.map(0);
     value.set("kind", Value::text("Pod"));
@@ -125,7 +125,7 @@ TEST(InjectStream, EveryValueIsWhatItWasWhenItIsWrittenAndRead) {
 }
 
 TEST(InjectStream, AStreamIsTheSumOfItsObjects) {
-  for (std::uint32_t seed = 0; seed < 500; seed++) {
+  for (std::uint32_t seed = 0; seed < 200; seed++) {
     Some some(seed);
     std::string text;
     std::vector<Value> meant;

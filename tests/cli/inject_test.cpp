@@ -149,10 +149,10 @@ TEST(Inject, ChangesFromOneFormToTheOther) {
   InjectOptions classic;
   classic.classic = true;
   const Outcome there = run(run(kDeployment).out, classic);
-  EXPECT_EQ(count(there.out, "name: carpool\n"), 1U);
+  EXPECT_EQ(count(there.out, "image: carpool:"), 1U);
   EXPECT_THAT(there.out, Not(HasSubstr("initContainers")));
   const Outcome back = run(there.out);
-  EXPECT_EQ(count(back.out, "name: carpool\n"), 1U);
+  EXPECT_EQ(count(back.out, "image: carpool:"), 1U);
   EXPECT_THAT(back.out, Not(HasSubstr("postStart")));
 }
 
@@ -219,7 +219,7 @@ TEST(Inject, FindsThePodOfEveryKind) {
       HasSubstr("name: carpool\n"));
   const Outcome list = run("kind: List\nitems:\n- kind: Pod\n  spec:\n" + indented(4) +
                            "- kind: Secret\n- kind: Pod\n  spec:\n" + indented(4));
-  EXPECT_EQ(count(list.out, "name: carpool\n"), 2U);
+  EXPECT_EQ(count(list.out, "image: carpool:"), 2U);
 }
 
 TEST(Inject, PassesThroughWhatIsNoWorkloadAndSaysSo) {
@@ -240,7 +240,7 @@ TEST(Inject, HandlesEveryDocumentOfAStream) {
   ASSERT_EQ(result.code, 0) << result.err;
   EXPECT_THAT(result.out, StartsWith("---\n# The web front.\n"));
   EXPECT_THAT(result.out, HasSubstr("--- # next\n" + service + "---\n"));
-  EXPECT_EQ(count(result.out, "name: carpool\n"), 2U);
+  EXPECT_EQ(count(result.out, "image: carpool:"), 2U);
 }
 
 TEST(Inject, PrintsNothingWhenAnyDocumentIsBroken) {
