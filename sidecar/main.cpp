@@ -30,11 +30,13 @@ bool exists(const char* path) {
 
 // Whoever starts this may have closed the standard streams. Their numbers must not become a
 // socket's: what is printed would go to a client, and libuv aborts rather than close one of them.
+// What takes their place can be neither read nor written, so that a command says so as on a full
+// disk.
 void fill_standard_streams() {
   for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; ++fd) {
     if (fcntl(fd, F_GETFD) != -1) continue;
     // The lowest number that is free is the one that is missing (open(2)).
-    if (open("/dev/null", O_RDWR) != fd) _exit(1);
+    if (open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY) != fd) _exit(1);
   }
 }
 
