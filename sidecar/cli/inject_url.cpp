@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 
+#include "config/framework_url.h"
 #include "config/url.h"
 
 namespace carpool::cli {
@@ -135,7 +136,7 @@ Result<std::string> url_at_sidecar(std::string_view url) {
   while (!url.empty() && (url.back() == '\n' || url.back() == '\r')) url.remove_suffix(1);
   const bool filled_in = url.find("$(") != std::string_view::npos;
   const std::optional<Parts> parts = take_apart(url);
-  const Result<config::UrlParts> read = config::parse_url(url);
+  const Result<config::UrlParts> read = config::parse_url(config::plain_url(url).url);
   // What the sidecar would not understand it is not handed.
   if (!read && !(filled_in && parts)) return read.error();
   if (parts) return with_sidecar(*parts);
@@ -171,7 +172,7 @@ std::string with_user_and_database(std::string_view url, std::string_view user,
 }
 
 std::string parameter_of(std::string_view url, const std::string& name) {
-  const Result<config::UrlParts> read = config::parse_url(url);
+  const Result<config::UrlParts> read = config::parse_url(config::plain_url(url).url);
   if (!read) return "";
   const auto found = read->find(name);
   return found == read->end() ? "" : found->second;

@@ -92,6 +92,12 @@ TEST(Point, AUrlKeepsAllButTheServer) {
             "postgresql+asyncpg://$(USER)@127.0.0.1:6432/shop?prepared_statement_cache_size=0"},
            {"postgresql://u:p@[::1]:5432/shop\n",
             "postgresql://u@127.0.0.1:6432/shop?sslmode=disable"},
+           {"postgis://u:p@db/shop?conn_max_age=60",
+            "postgis://u@127.0.0.1:6432/shop?conn_max_age=60&sslmode=disable"},
+           {"postgresql+psycopg://u:p@db/shop?sslmode=require",
+            "postgresql+psycopg://u@127.0.0.1:6432/shop?sslmode=disable"},
+           {"postgresql://u:p@db/shop?schema=public&pgbouncer=true&sslaccept=strict",
+            "postgresql://u@127.0.0.1:6432/shop?schema=public&pgbouncer=true&sslmode=disable"},
            {"host=db port=5432 dbname=shop user=u password='a b' sslmode=require",
             "host=127.0.0.1 port=6432 sslmode=disable dbname=shop user=u"}}) {
     const Result<std::string> pointed = url_at_sidecar(url);
@@ -128,10 +134,9 @@ TEST(Point, AReferenceMovesAndNoSecretIsCopied) {
   EXPECT_EQ(uninjected(unseen.out), value_of(input));
 
   InjectOptions options;
-  options.url_like = "postgres://?connect_timeout=5";
-  EXPECT_EQ(
-      env(run(input, options).pod, "web"),
-      Env{"DATABASE_URL=postgres://app@127.0.0.1:6432/app?connect_timeout=5&sslmode=disable"});
+  options.url_like = "postgis://?conn_max_age=60";
+  EXPECT_EQ(env(run(input, options).pod, "web"),
+            Env{"DATABASE_URL=postgis://app@127.0.0.1:6432/app?conn_max_age=60&sslmode=disable"});
 
   for (const std::string& secret :
        {std::string(
