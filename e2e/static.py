@@ -16,11 +16,12 @@ import unittest
 import yaml
 
 import schemas
-from injection import Injection  # noqa: F401  (unittest finds it here)
+import injection
 from render import (APPLICATION, BIN, CARPOOL, CHARTS, E2E, MANIFESTS, POD, ROOT, documents, helm, must,
                     of_kind, pod_of, rendered, run, sidecar_of, template, volumes_of)
 
 GOLDEN = E2E / "golden"
+Injection = injection.Injection  # where unittest finds it
 UPDATE = False
 
 
