@@ -90,6 +90,7 @@ void Reloader::watch_files(const config::Config& config) {
   };
   add(config_file_);
   add(config.auth.users_file);
+  add(config.auth.salt_file);
   add(config.listen.tls.cert_file);
   add(config.listen.tls.key_file);
   add(config.listen.tls.ca_file);

@@ -12,6 +12,7 @@
 
 #include "base/check.h"
 #include "config/keys.h"
+#include "config/salt_source.h"
 #include "config/text.h"
 #include "config/url.h"
 
@@ -106,6 +107,7 @@ class Validator {
   void check_ports();
   void check_admin();
   void check_auth();
+  void check_salts();
   void check_drain();
   void check_pool(const std::string& prefix, const Pool& pool);
   void check_server(const std::string& prefix, const Server& server);
@@ -231,11 +233,25 @@ void Validator::check_auth() {
   if (auth.mode != AuthMode::ScramSha256 && !auth.users_file.empty()) {
     warn("", {"auth.usersFile", "auth.mode"}, "has no effect unless `auth.mode` is scram-sha-256");
   }
+  check_salts();
   if (auth.mode == AuthMode::Passthrough && reachable && listen.tls.mode != TlsMode::Require) {
     warn("", {"auth.mode", "listen.address", "listen.tls.mode"},
          "passthrough on an address that is not loopback sends passwords in clear unless "
          "`listen.tls.mode` is require");
   }
+}
+
+void Validator::check_salts() {
+  const Auth& auth = draft_.config.auth;
+  if (auth.mode != AuthMode::ScramSha256) {
+    if (auth.salt_file.empty()) return;
+    return warn("", {"auth.saltFile", "auth.mode"},
+                "has no effect unless `auth.mode` is scram-sha-256");
+  }
+  if (!auth.salt_file.empty() || salt_source(draft_.config) != nullptr) return;
+  warn("", {"auth.mode", "auth.saltFile"},
+       "a restart tells which users exist: name `auth.saltFile`, since `server` has no password to "
+       "make salts from");
 }
 
 void Validator::check_drain() {

@@ -32,11 +32,6 @@ std::string_view reported_name(std::string_view lower) {
   return "";
 }
 
-// Any other value is PostgreSQL's to refuse.
-bool is_replication(std::string_view value) {
-  return !value.empty() && value != "false" && value != "off" && value != "0" && value != "no";
-}
-
 }  // namespace
 
 std::size_t Client::process_startup(ByteSpan in) {
@@ -78,7 +73,7 @@ std::size_t Client::process_startup(ByteSpan in) {
                "these are TLS bytes, and TLS is not spoken here (listen.tls.mode: disable)");
         return in.size();
       case pg::Startup::Kind::Bad:
-        reject(RejectReason::ProtocolError, "08P01", startup.problem);
+        reject(RejectReason::ProtocolError, startup.sqlstate, startup.problem);
         return in.size();
       case pg::Startup::Kind::Message:
         on_startup_message(startup);
@@ -113,7 +108,7 @@ void Client::on_startup_message(pg::Startup& startup) {
   }
   pg::StartupSettings settings = pg::startup_settings(startup.options, startup.parameters);
   ServerStartup server_startup;
-  if (is_replication(startup.replication) || !settings.quotable) {
+  if (!startup.replication.empty() || !settings.quotable) {
     // A WAL sender takes no SQL, or little, and some values no SQL can say: nothing is replayed.
     server_startup.replication = startup.replication;
     server_startup.options = pg::all_options(startup.options, startup.parameters);
@@ -133,7 +128,9 @@ void Client::on_startup_message(pg::Startup& startup) {
     stream_.write(out);
   }
   if (startup.database == Console::kDatabase) return enter_console(startup.user);
-  if (!proxy_.settings_of(startup.database, server_startup)) {
+  // Elsewhere only whoever has shown who it is learns which databases there are.
+  if (proxy_.config().auth.mode == config::AuthMode::Trust &&
+      !proxy_.settings_of(startup.database, server_startup)) {
     return reject_database(startup.database);
   }
   // What it asks for of that which PostgreSQL reports; its server takes it over before its first
@@ -146,21 +143,18 @@ void Client::on_startup_message(pg::Startup& startup) {
   }
   entrance_ = std::make_unique<Entrance>(
       Entrance{startup.database, startup.user, server_startup, std::move(settings)});
-  admit([this] { return proxy_.settings_of(entrance_->database, entrance_->startup); },
-        startup.database, startup.user);
+  admit({startup.database, startup.user, startup.replication}, startup.database);
 }
 
-void Client::admit(SignIn::Where where, const std::string& database, const std::string& user) {
+void Client::admit(Claimant who, const std::string& asked_for) {
   set_state(ClientState::Authenticating);
-  const config::AuthMode mode = proxy_.config().auth.mode;
-  if (mode == config::AuthMode::Trust) {
-    return enter();
-  }
-  sign_in_ =
-      std::make_unique<SignIn>(proxy_.loop(), proxy_.gatekeeper(), std::move(where), database, user,
-                               [this](const SignIn::Refusal* refusal) { signed_in(refusal); });
+  const config::Auth& auth = proxy_.config().auth;
+  if (auth.mode == config::AuthMode::Trust) return enter();
+  sign_in_ = std::make_unique<SignIn>(
+      SignIn::Doors{proxy_.loop(), proxy_.gatekeeper(), proxy_.passthrough()}, std::move(who),
+      asked_for, [this](const SignIn::Refusal* refusal) { signed_in(refusal); });
   Bytes out;
-  sign_in_->begin(mode, stream_.tls() != nullptr, out);
+  sign_in_->begin(auth, stream_.tls() != nullptr, out);
   stream_.write(out);
 }
 
@@ -194,14 +188,14 @@ void Client::enter_pool() {
     return reject(RejectReason::ClientsMax, "53300",
                   fmt::format("too many pools: there are {} already", Proxy::kPoolsMax));
   }
-  proxy_.startup_clients().remove(*this);
+  list_of(state_)->remove(*this);
   pool_ = pool;
   since_us_ = proxy_.loop().now_us();
   pool->clients(state_).push_back(*this);
   session_.emplace(pool->tables().states,
                    pool->tables().states.make(entrance->settings.parameters));
   if (sign_in != nullptr && !sign_in->password().empty()) {
-    pool->set_client_password(sign_in->password());
+    pool->client_passwords().taken(sign_in->password(), sign_in->taken_us());
   }
   wait_for_greeting();
 }
@@ -210,8 +204,7 @@ void Client::enter_pool() {
 void Client::enter_console(const std::string& user) {
   console_ = std::make_unique<Console>(proxy_, user);
   const std::string& first = proxy_.config().databases.front().name;
-  admit([this] { return std::optional(proxy_.config().databases.front()); },
-        first == "*" ? "postgres" : first, user);
+  admit({first == "*" ? "postgres" : first, user, ""}, std::string(Console::kDatabase));
 }
 
 std::size_t Client::process_console(ByteSpan in) {
@@ -272,8 +265,9 @@ std::size_t Client::process_sign_in(ByteSpan in) {
   // What comes behind its last word is for the time after the greeting.
   while (can_take()) {
     const pg::Frame frame = framer_.next(in.subspan(taken));
-    if (frame.kind == pg::Frame::Kind::NeedMore) break;
-    if (frame.kind != pg::Frame::Kind::Whole || frame.type != 'p') {
+    const bool too_long = frame.total > sign_in_->message_max();
+    if (frame.kind == pg::Frame::Kind::NeedMore && !too_long) break;
+    if (frame.kind != pg::Frame::Kind::Whole || frame.type != 'p' || too_long) {
       if (frame.type == 'X' && frame.kind == pg::Frame::Kind::Whole) {
         close(true);
       } else {
@@ -286,11 +280,20 @@ std::size_t Client::process_sign_in(ByteSpan in) {
     sign_in_->on_message(frame.body(), out);
     if (state_ == ClientState::Closing) return in.size();
     stream_.write(out);
+    if (sign_in_->waits_for_postgres()) wait_for_postgres();
   }
   return taken;
 }
 
+// It has said all: how long it has is SignIn's to say now.
+void Client::wait_for_postgres() {
+  list_of(state_)->remove(*this);
+  on_trial_ = true;
+  list_of(state_)->push_back(*this);
+}
+
 void Client::signed_in(const SignIn::Refusal* refusal) {
+  if (state_ == ClientState::Closing) return;  // it has gone, and this comes late
   if (refusal != nullptr) {
     const RejectReason reason =
         refusal->protocol_error ? RejectReason::ProtocolError : RejectReason::AuthFailed;
@@ -341,12 +344,6 @@ Bytes Client::cancel_key() const {
 
 void Client::close_unknown(Micros limit_us) {
   proxy_.client_refused(RejectReason::StartupTimeout, nullptr);
-  if (sign_in_ != nullptr && sign_in_->waits_for_postgres()) {
-    return close_with_error(
-        "08001",
-        fmt::format("PostgreSQL has not said within {:.0f} s whether it takes the password",
-                    seconds(limit_us)));
-  }
   close_with_error("08P01", fmt::format("not signed in within {:.0f} s", seconds(limit_us)));
 }
 

@@ -6,6 +6,7 @@
 #include "base/check.h"
 #include "config/load.h"
 #include "proxy/log.h"
+#include "proxy/salt_secret.h"
 
 namespace carpool::proxy {
 namespace {
@@ -23,6 +24,8 @@ struct Gatekeeper::Credentials {
   std::shared_ptr<net::TlsContext> tls;
   std::optional<pg::Users> users;
   std::string users_file;
+  Bytes salt_secret;
+  bool salts_last = true;  // over a restart, and in each pod
 };
 
 Gatekeeper::Gatekeeper(net::Loop& loop)
@@ -34,11 +37,23 @@ std::string Gatekeeper::fingerprint(const config::Config& config) {
   append_u32(all, static_cast<std::uint32_t>(config.auth.mode));
   append_u32(all, static_cast<std::uint32_t>(tls.mode));
   append_u32(all, config.auth.scram_iterations);
-  for (const std::string* path :
-       {&config.auth.users_file, &tls.cert_file, &tls.key_file, &tls.ca_file}) {
-    append_cstring(all, *path);
-    if (path->empty()) continue;
-    if (const Result<std::string> text = config::read_file(*path)) append_text(all, *text);
+  std::vector<std::string> paths = {config.auth.users_file, tls.cert_file, tls.key_file,
+                                    tls.ca_file};
+  if (config.auth.mode == config::AuthMode::ScramSha256) {
+    // What salts are made from.
+    paths.push_back(config.auth.salt_file);
+    std::vector<const config::Server*> servers = {&config.server};
+    for (const config::Database& database : config.databases) servers.push_back(&database.server);
+    for (const config::Server* server : servers) {
+      append_cstring(all, server->password);
+      append_cstring(all, server->url);
+      paths.push_back(server->password_file);
+    }
+  }
+  for (const std::string& path : paths) {
+    append_cstring(all, path);
+    if (path.empty()) continue;
+    if (const Result<std::string> text = config::read_file(path)) append_text(all, *text);
   }
   const pg::ScramKey hash = pg::sha256(all);
   return std::string(hash.begin(), hash.end());
@@ -46,7 +61,7 @@ std::string Gatekeeper::fingerprint(const config::Config& config) {
 
 // On any thread: it touches nothing of a Gatekeeper.
 Result<Gatekeeper::Credentials> Gatekeeper::read(const config::Config& config,
-                                                 ByteSpan salt_secret) {
+                                                 const Bytes& salt_secret) {
   Credentials made;
   made.iterations = config.auth.scram_iterations;
   made.users_file = config.auth.users_file;
@@ -56,10 +71,15 @@ Result<Gatekeeper::Credentials> Gatekeeper::read(const config::Config& config,
     made.tls = std::move(*loaded);
   }
   if (config.auth.mode == config::AuthMode::ScramSha256) {
+    const Result<std::optional<Bytes>> derived = derive_salt_secret(config);
+    if (!derived) return derived.error();
+    made.salts_last = derived->has_value();
+    made.salt_secret = derived->value_or(salt_secret);
     const Result<std::string> text = config::read_file(config.auth.users_file);
     if (!text)
       return Error{"auth.usersFile " + config.auth.users_file + ": " + text.error().message};
-    Result<pg::Users> parsed = pg::Users::parse(*text, {salt_secret, config.auth.scram_iterations});
+    Result<pg::Users> parsed =
+        pg::Users::parse(*text, {made.salt_secret, config.auth.scram_iterations});
     if (!parsed)
       return Error{"auth.usersFile " + config.auth.users_file + ": " + parsed.error().message};
     made.users = std::move(*parsed);
@@ -72,6 +92,12 @@ void Gatekeeper::take(Credentials credentials) {
   tls_ = std::move(credentials.tls);
   users_ = std::move(credentials.users);
   if (!users_) return;
+  salt_secret_ = std::move(credentials.salt_secret);
+  if (!credentials.salts_last) {
+    log::warn(
+        "a restart tells which users exist: name auth.saltFile, since `server` has no password to "
+        "make salts from");
+  }
   for (const std::string& warning : users_->warnings()) {
     log::warn("auth.usersFile", {{"file", credentials.users_file}, {"warning", warning}});
   }
@@ -128,61 +154,9 @@ pg::ScramExchange::Start Gatekeeper::scram_start(const std::string& user, bool u
 // A user that does not exist looks as those do that exist, and always the same: else an iteration
 // count or a salt's length that only real users have would tell them apart.
 pg::ScramShape Gatekeeper::mock_shape(const std::string& user) const {
-  if (!users_ || users_->shapes().empty()) return {.iterations = iterations_};
-  Bytes message;
-  append_text(message, "shape ");
-  append_text(message, user);
-  const pg::ScramKey key = pg::hmac_sha256(salt_secret_, message);
-  return users_->shapes()[load_u32(key.data()) % users_->shapes().size()];
-}
-
-bool Gatekeeper::vouched(const std::string& database, const std::string& user,
-                         const std::string& password, Micros age_max_us) const {
-  const auto found = vouched_.find({database, user});
-  if (found == vouched_.end()) return false;
-  if (age_max_us > 0 && loop_.now_us() - found->second.since_us >= age_max_us) return false;
-  const pg::ScramKey key = pg::hmac_sha256(salt_secret_, as_bytes(password));
-  return CRYPTO_memcmp(key.data(), found->second.hash.data(), key.size()) == 0;
-}
-
-void Gatekeeper::vouch(const std::string& database, const std::string& user,
-                       const std::string& password) {
-  if (vouched_.size() >= kVouchedMax) vouched_.clear();
-  vouched_[{database, user}] = {pg::hmac_sha256(salt_secret_, as_bytes(password)), loop_.now_us()};
-}
-
-void Gatekeeper::begin_era() {
-  ++era_;
-  vouched_.clear();
-}
-
-void Gatekeeper::disown(const std::string& database, const std::string& user) {
-  vouched_.erase({database, user});
-}
-
-void Gatekeeper::begin_trial(std::weak_ptr<std::function<void()>> trial) {
-  trials_waiting_.push_back(std::move(trial));
-  run_trials();
-}
-
-void Gatekeeper::end_trial() {
-  CHECK(trials_ > 0);
-  trials_--;
-  if (trials_waiting_.empty()) return;
-  // Not from inside: the one that ends is still on the stack.
-  loop_.post([this, alive = std::weak_ptr(alive_)] {
-    if (!alive.expired()) run_trials();
-  });
-}
-
-void Gatekeeper::run_trials() {
-  while (!trials_waiting_.empty() && trials_ < kTrialsMax) {
-    const auto next = trials_waiting_.front().lock();
-    trials_waiting_.pop_front();
-    if (next == nullptr) continue;  // its client has gone
-    trials_++;
-    (*next)();
-  }
+  const pg::ScramShape standard{.iterations = iterations_};
+  return users_ ? pg::shape_for_user(salt_secret_, user, users_->shapes()).value_or(standard)
+                : standard;
 }
 
 }  // namespace carpool::proxy

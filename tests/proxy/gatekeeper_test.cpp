@@ -119,53 +119,5 @@ TEST_F(GatekeeperTest, AnUnknownUserLooksAsTheUsersDo) {
   }
 }
 
-TEST_F(GatekeeperTest, VouchesForAPasswordUntilItIsOldDisownedOrOfAnotherEra) {
-  keeper_.vouch("app", "alice", "secret");
-  EXPECT_TRUE(keeper_.vouched("app", "alice", "secret", 0));
-  EXPECT_TRUE(keeper_.vouched("app", "alice", "secret", kMicrosPerSecond * 3600));
-  EXPECT_FALSE(keeper_.vouched("app", "alice", "secreT", 0));
-  EXPECT_FALSE(keeper_.vouched("app", "bob", "secret", 0));
-  EXPECT_FALSE(keeper_.vouched("other", "alice", "secret", 0));
-  const Micros vouched_us = loop_.now_us();
-  while (net::Loop::clock_us() < vouched_us + 2 * kMicrosPerMilli) {
-  }
-  loop_.post([] {});
-  loop_.run_once();  // the loop reads the clock anew
-  EXPECT_FALSE(keeper_.vouched("app", "alice", "secret", kMicrosPerMilli));
-  EXPECT_TRUE(keeper_.vouched("app", "alice", "secret", 0));
-  keeper_.disown("app", "alice");
-  EXPECT_FALSE(keeper_.vouched("app", "alice", "secret", 0));
-  keeper_.vouch("app", "alice", "secret");
-  const std::uint64_t era = keeper_.era();
-  keeper_.begin_era();
-  EXPECT_NE(keeper_.era(), era);
-  EXPECT_FALSE(keeper_.vouched("app", "alice", "secret", 0));
-}
-
-TEST_F(GatekeeperTest, TriesAFewAtOnceAndPassesOverThoseThatHaveGone) {
-  using Trial = std::function<void()>;
-  int running = 0;
-  std::vector<std::shared_ptr<Trial>> trials;
-  for (int i = 0; i < 8; ++i) {
-    trials.push_back(std::make_shared<Trial>([&] { ++running; }));
-    keeper_.begin_trial(trials.back());
-  }
-  EXPECT_EQ(running, static_cast<int>(Gatekeeper::kTrialsMax));
-  trials[4].reset();
-  trials[5].reset();
-  keeper_.end_trial();
-  // One that goes between the end of another and its own turn.
-  trials[6].reset();
-  EXPECT_EQ(running, static_cast<int>(Gatekeeper::kTrialsMax)) << "never from inside";
-  loop_.post([] {});
-  loop_.run_once();
-  EXPECT_EQ(running, static_cast<int>(Gatekeeper::kTrialsMax) + 1) << "the last one";
-  for (std::uint32_t i = 0; i < Gatekeeper::kTrialsMax; ++i) keeper_.end_trial();
-  bool again = false;
-  const auto one_more = std::make_shared<Trial>([&] { again = true; });
-  keeper_.begin_trial(one_more);
-  EXPECT_TRUE(again) << "no turn was lost";
-}
-
 }  // namespace
 }  // namespace carpool::proxy
