@@ -145,9 +145,13 @@ class Pod(kubelet.Pod):
         return self
 
     def terminate(self):
-        # Its object stays until its last words are read.
-        self.keep(["carpool.e2e/last-words"])
+        self.hold()
         kubectl("delete", "pod", self.name, "--wait=false")
+
+    def hold(self):
+        """Keeps its object until its last words are read; without that it is gone with its last
+        container, and whether anybody saw how that ended is chance."""
+        self.keep(["carpool.e2e/last-words"])
 
     def keep(self, finalizers):
         kubectl("patch", "pod", self.name, "--type=merge", "--patch",
@@ -158,6 +162,16 @@ class Pod(kubelet.Pod):
         codes = self.codes(self.object())
         self.keep(None)
         return codes
+
+    def ends(self):
+        """How each container of a pod on hold has ended, by name, when all have; the pod may go then."""
+        def seen():
+            return {status["name"]: status["state"]["terminated"]
+                    for status in self.statuses(self.object()) if "terminated" in status["state"]}
+        until(lambda: len(seen()) == 2)
+        found = seen()
+        self.keep(None)
+        return found
 
     def completed(self):
         until(lambda: "example" in self.codes(self.object()))

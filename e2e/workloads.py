@@ -10,7 +10,6 @@ import pathlib
 import re
 import statistics
 import subprocess
-import threading
 import time
 import unittest
 
@@ -409,9 +408,8 @@ class Drained(OnCluster):
         here = running()
         node = here[0].object()["spec"]["nodeName"]
         self.assertEqual({pod.object()["spec"]["nodeName"] for pod in here}, {node})
-        ends, watching = {}, threading.Event()
-        watcher = threading.Thread(target=self.watch, args=(here, ends, watching))
-        watcher.start()
+        for pod in here:
+            pod.hold()
         try:
             with kubelet.Load(here) as load:
                 load.run_for(100)
@@ -423,12 +421,13 @@ class Drained(OnCluster):
                                 "nobody was told to leave")
                 load.run_for(20)  # they answer on
                 load.leaving.set()
+            ends = {pod.name: pod.ends() for pod in here}
             said = drain.communicate(timeout=150)[0]
             self.assertEqual(drain.returncode, 0, said)
             self.assertEqual(load.failures, [])
         finally:
-            watching.set()
-            watcher.join()
+            for pod in here:
+                pod.keep(None)
             kubectl("uncordon", node)
         for pod in here:
             codes = {name: end["exitCode"] for name, end in ends[pod.name].items()}
@@ -438,16 +437,6 @@ class Drained(OnCluster):
         rolled_out(f"deployment/{APPLICATION}")
         self.assertEqual(running()[0].serving().get("/visits", 8080, "POST", "back")[0], 200)
         print(f"drained under load, {load.done} visits, none failed")
-
-    @staticmethod
-    def watch(here, ends, enough):
-        """Notes how each container ended, as long as its pod is there to tell."""
-        while not enough.is_set():
-            for pod in here:
-                for status in pod.statuses(pod.object()):
-                    if "terminated" in status["state"]:
-                        ends.setdefault(pod.name, {})[status["name"]] = status["state"]["terminated"]
-            time.sleep(0.1)
 
 
 if __name__ == "__main__":

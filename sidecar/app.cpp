@@ -58,7 +58,7 @@ class App {
  public:
   explicit App(const AppOptions& options)
       : options_(options),
-        reloader_(loop_, options.config_file),
+        reloader_(loop_, options.config_file, options.environment),
         signals_(loop_, [this](int signal) { on_signal(signal); }) {}
 
   int run();

@@ -7,12 +7,15 @@
 
 #include <string>
 
+#include "config/expand.h"
+
 namespace carpool {
 
 struct AppOptions {
   std::string config_file;         // empty: the environment is enough
   bool config_file_given = false;  // by name: then it must be there
   std::string version;
+  config::Environment environment = config::process_environment();
 };
 
 // Runs until it is told to end. 0 clean, 1 failed, 3 transactions were cut, 78 bad configuration.

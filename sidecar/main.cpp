@@ -15,6 +15,7 @@
 
 #include "app.h"
 #include "cli/commands.h"
+#include "proxy/connector_environment.h"
 
 namespace {
 
@@ -25,8 +26,8 @@ bool exists(const char* path) {
   return stat(path, &ignored) == 0;
 }
 
-// Whoever starts this may have closed the standard streams. Their numbers must not become a socket's:
-// what is printed would go to a client, and libuv aborts rather than close one of them.
+// Whoever starts this may have closed the standard streams. Their numbers must not become a
+// socket's: what is printed would go to a client, and libuv aborts rather than close one of them.
 void fill_standard_streams() {
   for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; ++fd) {
     if (fcntl(fd, F_GETFD) != -1) continue;
@@ -71,6 +72,7 @@ int main(int argc, char** argv) {
         terminal_columns()};
     carpool::AppOptions options;
     options.version = CARPOOL_VERSION;
+    options.environment = commands.environment = carpool::proxy::take_environment();
     add_run(app, commands, options);
     carpool::cli::add_commands(app, commands);
     return carpool::cli::run_command_line(app, commands, argc, argv);

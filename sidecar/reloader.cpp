@@ -38,22 +38,20 @@ bool is_sub_path_mount(const std::string& path) {
   return false;
 }
 
-std::optional<std::string> environment(const std::string& name) {
-  const char* value = std::getenv(name.c_str());
-  return value == nullptr ? std::nullopt : std::optional<std::string>(value);
-}
-
 }  // namespace
 
-Reloader::Reloader(net::Loop& loop, std::string config_file)
-    : loop_(loop), config_file_(std::move(config_file)), watch_(loop, [this] { reload("watch"); }) {
+Reloader::Reloader(net::Loop& loop, std::string config_file, config::Environment environment)
+    : loop_(loop),
+      config_file_(std::move(config_file)),
+      environment_(std::move(environment)),
+      watch_(loop, [this] { reload("watch"); }) {
   view_.source = config_file_.empty() ? "environment" : config_file_;
   if (!config_file_.empty()) watch_.watch({directory_of(config_file_)});
 }
 
 config::LoadResult Reloader::load() const {
-  return config_file_.empty() ? config::load_environment(environment)
-                              : config::load_file(config_file_, environment);
+  return config_file_.empty() ? config::load_environment(environment_)
+                              : config::load_file(config_file_, environment_);
 }
 
 void Reloader::begin(proxy::Proxy& proxy, const config::LoadResult& loaded,

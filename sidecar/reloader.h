@@ -24,7 +24,7 @@ class Reloader {
  public:
   // `config_file` empty: the environment is the configuration. `loop` must outlive it. From here on
   // the file's directory is watched, so that no change falls between that and the first load().
-  Reloader(net::Loop& loop, std::string config_file);
+  Reloader(net::Loop& loop, std::string config_file, config::Environment environment);
 
   config::LoadResult load() const;
   // For messages: the file, or "environment".
@@ -49,6 +49,7 @@ class Reloader {
 
   net::Loop& loop_;
   const std::string config_file_;
+  const config::Environment environment_;
   net::FileWatch watch_;
   proxy::Proxy* proxy_ = nullptr;  // null until begin()
   std::function<void()> on_applied_;

@@ -13,6 +13,7 @@
 #include "admin/metrics.h"
 #include "admin/status_json.h"
 #include "admin/status_page.h"
+#include "config/address.h"
 
 namespace carpool::admin {
 namespace {
@@ -46,8 +47,12 @@ std::string_view without_port(std::string_view host) {
 }
 
 bool is_local(std::string_view host) {
-  const std::string_view name = without_port(host);
-  return name == "localhost" || name == "127.0.0.1" || name == "[::1]";
+  std::string_view name = without_port(host);
+  if (name == "localhost") return true;
+  const bool bracketed = name.starts_with('[') && name.ends_with(']');
+  if (bracketed) name = name.substr(1, name.size() - 2);
+  return (name.find(':') != std::string_view::npos) == bracketed &&
+         config::is_loopback(std::string(name));
 }
 
 // A page of another site can make a browser inside the pod's network speak to the control port;

@@ -20,6 +20,7 @@
 #include <utility>
 
 #include "admin/clock.h"
+#include "config/address.h"
 
 namespace carpool::admin {
 namespace {
@@ -36,13 +37,11 @@ std::string refusal(std::string_view status, std::string_view why) {
       status, body.size(), body);
 }
 
-bool is_loopback(const sockaddr* address) {
-  if (address->sa_family == AF_INET) {
-    const auto* v4 = reinterpret_cast<const sockaddr_in*>(address);
-    return (ntohl(v4->sin_addr.s_addr) >> 24) == 127;
-  }
-  const auto* v6 = reinterpret_cast<const sockaddr_in6*>(address);
-  return address->sa_family == AF_INET6 && IN6_IS_ADDR_LOOPBACK(&v6->sin6_addr);
+bool is_loopback(const addrinfo& found) {
+  char text[NI_MAXHOST];
+  return getnameinfo(found.ai_addr, found.ai_addrlen, text, sizeof text, nullptr, 0,
+                     NI_NUMERICHOST) == 0 &&
+         config::is_loopback(text);
 }
 
 std::uint16_t bound_port(int fd) {
@@ -69,7 +68,7 @@ Result<ListeningSocket> ListeningSocket::open(const std::string& address, std::u
     return Error{fmt::format("admin: cannot listen on {}: {}", where, gai_strerror(failed))};
   }
   std::unique_ptr<addrinfo, decltype(&freeaddrinfo)> owner(found, freeaddrinfo);
-  if (loopback_only && !is_loopback(found->ai_addr)) {
+  if (loopback_only && !is_loopback(*found)) {
     return Error{
         fmt::format("admin: {} is not a loopback address: the control calls (drain, "
                     "pause, ...) are for this pod alone",

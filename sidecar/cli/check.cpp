@@ -99,10 +99,6 @@ void print_summary(const std::string& file, const config::LoadResult& loaded, st
 
 }  // namespace
 
-int run_check(const std::string& file, std::ostream& out, std::ostream& err) {
-  return run_check(file, config::process_environment(), out, err);
-}
-
 int run_check(const std::string& file, const config::Environment& env, std::ostream& out,
               std::ostream& err) {
   Result<std::string> text = config::read_file(file);

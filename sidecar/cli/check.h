@@ -15,9 +15,6 @@ inline constexpr int kExitNoInput = 66;    // sysexits: the file cannot be read
 inline constexpr int kExitBadConfig = 78;  // sysexits: the configuration is wrong
 
 // Problems and warnings go to `err`, the summary of a valid file to `out`. Returns the exit code.
-int run_check(const std::string& file, std::ostream& out, std::ostream& err);
-
-// The same with an environment of the caller's choice.
 int run_check(const std::string& file, const config::Environment& env, std::ostream& out,
               std::ostream& err);
 

@@ -144,9 +144,9 @@ void add_check(CLI::App& app, Commands& commands) {
       "Exit code 0: valid, 66: unreadable, 78: not valid; --diff 3: unreachable.\n"
       "Example: carpool check carpool.yaml --diff");
   command->callback([options, &commands] {
-    commands.exit_code = run_check(options->file, commands.out, commands.err);
+    commands.exit_code = run_check(options->file, commands.environment, commands.out, commands.err);
     if (commands.exit_code != kExitOk || !options->diff) return;
-    commands.exit_code = run_compare(options->file, config::process_environment(), options->admin,
+    commands.exit_code = run_compare(options->file, commands.environment, options->admin,
                                      commands.out, commands.err);
   });
 }

@@ -12,6 +12,8 @@
 #include <iosfwd>
 #include <string>
 
+#include "config/expand.h"
+
 namespace carpool::cli {
 
 // Where commands write, and what they know of the binary.
@@ -23,6 +25,7 @@ struct Commands {
   bool terminal = false;    // `out` is a terminal that --watch may clear
   std::size_t columns = 0;  // and so wide; 0: not known
   int exit_code = 0;        // of the command that ran
+  config::Environment environment = config::process_environment();
 };
 
 // `commands` must outlive `app.parse`, which runs the command that was named.

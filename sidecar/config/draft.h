@@ -8,11 +8,13 @@
 #include <vector>
 
 #include "config/config.h"
+#include "config/libpq.h"
 #include "config/problem.h"
 
 namespace carpool::config {
 
 struct Draft {
+  Libpq libpq;  // that will read the urls
   Config config;
   std::vector<std::string> database_paths;  // "databases[2]", for each of config.databases
   std::map<std::string, Place> given;  // by path, "databases[1].pool.size" and "databases[1]" too

@@ -3,19 +3,38 @@
 // expanded again.
 #pragma once
 
+#include <concepts>
 #include <functional>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "base/result.h"
+#include "config/libpq.h"
 
 namespace carpool::config {
 
-// How ${VAR}, DATABASE_URL and PGHOST are looked up; empty optional: not set.
-using Environment = std::function<std::optional<std::string>(const std::string& name)>;
+// What a configuration is read in: how ${VAR}, DATABASE_URL and PGHOST are looked up, and the libpq
+// that will connect. Copyable.
+class Environment {
+ public:
+  // Empty optional: not set.
+  using Lookup = std::function<std::optional<std::string>(const std::string& name)>;
 
-// The process's own environment (getenv).
+  template <std::convertible_to<Lookup> F>
+  Environment(F lookup, Libpq libpq = {})  // implicit: a function is an environment
+      : lookup_(std::move(lookup)), libpq_(std::move(libpq)) {}
+
+  std::optional<std::string> operator()(const std::string& name) const { return lookup_(name); }
+  const Libpq& libpq() const { return libpq_; }
+
+ private:
+  Lookup lookup_;
+  Libpq libpq_;
+};
+
+// The process's own environment (getenv), with any libpq.
 Environment process_environment();
 
 // `${VAR}` is the variable; an unset one is an error. `${VAR:-default}` is the default where the

@@ -10,9 +10,12 @@
 #include "config/keys.h"
 #include "config/text.h"
 #include "config/url.h"
+#include "config/validate_server.h"
 
 namespace carpool::config {
 namespace {
+
+const std::string kTimeoutPath = "server.connectTimeout";
 
 const char* name_of(NodeKind kind) {
   switch (kind) {
@@ -89,6 +92,7 @@ class Interpreter {
   void read_databases();
   void read_database(const Node& node, const std::string& shown);
   void drop_overridden(const std::string& shown, Config& view) const;
+  void read_url_timeout(const std::string& shown, Server& server) const;
 
   const Tree& tree_;
   const Environment& env_;
@@ -236,16 +240,29 @@ void Interpreter::drop_overridden(const std::string& shown, Config& view) const 
     if (!draft_.is_given(shown + path)) key->set(view, key->get(kDefaults));
   };
   if (draft_.is_given(shown + "server.url")) {
-    Result<UrlParts> parts = parse_url(view.server.url);
+    Result<UrlParts> parts = parse_url(view.server.url, draft_.libpq);
     for (const UrlDecides& decides : kUrlDecides) {
       if (parts && parts->contains(decides.parameter)) drop(decides.path);
     }
     // A port and a password belong to the host and the user that they stand beside.
-    if (parts && parts->contains("host")) drop("server.port");
+    bool has_host = parts && (parts->contains("host") || parts->contains("hostaddr"));
+    if (has_host) drop("server.port");
     if (parts && parts->contains("password")) drop("server.passwordFile");
   }
   if (draft_.is_given(shown + "server.password")) drop("server.passwordFile");
   if (draft_.is_given(shown + "server.passwordFile")) drop("server.password");
+}
+
+// The `connect_timeout` of a url means `server.connectTimeout`, which goes before it where it is
+// given: in an entry of `databases`, `shown`, or in the section from which the entry has the url.
+void Interpreter::read_url_timeout(const std::string& shown, Server& server) const {
+  bool of_section = !draft_.is_given(shown + "server.url") && draft_.is_given(kTimeoutPath);
+  if (draft_.is_given(shown + kTimeoutPath) || of_section) return;
+  Result<UrlParts> parts = parse_url(server.url, draft_.libpq);
+  if (!parts || !parts->contains("connect_timeout")) return;
+  if (std::optional<Micros> given = connect_timeout_of(parts->at("connect_timeout"))) {
+    server.connect_timeout_us = *given;
+  }
 }
 
 void Interpreter::read_database(const Node& node, const std::string& shown) {
@@ -274,6 +291,7 @@ void Interpreter::read_database(const Node& node, const std::string& shown) {
     problem(shown, node.place, "lacks its `name`: the database that clients ask for, or \"*\"");
   }
   drop_overridden(prefix, view);
+  read_url_timeout(prefix, view.server);
   database.server = std::move(view.server);
   database.pool = std::move(view.pool);
   draft_.config.databases.push_back(std::move(database));
@@ -308,8 +326,12 @@ void Interpreter::run() {
   if (!tree_.nodes.empty()) read_section(at(0), "", "", draft_.config);
   if (!draft_.is_given("server.url") && !draft_.is_given("server.host")) {
     server_from_environment(env_, draft_);
+  } else {
+    warn_of_environment(env_, draft_);
   }
   read_databases();
+  // Behind the databases: those with a url of their own do not inherit what this one says.
+  read_url_timeout("", draft_.config.server);
   if (draft_.config.databases.empty()) {
     draft_.config.databases.push_back({"*", draft_.config.server, draft_.config.pool});
     draft_.database_paths.push_back("databases[0]");

@@ -1,6 +1,7 @@
 #include "config/keys.h"
 
 #include <algorithm>
+#include <limits>
 #include <type_traits>
 #include <utility>
 
@@ -12,6 +13,8 @@ namespace {
 constexpr Micros kMilli = kMicrosPerMilli;
 constexpr Micros kSecond = kMicrosPerSecond;
 constexpr Micros kDuration_max = 365LL * 24 * 3600 * kSecond;
+// PostgreSQL's settings of milliseconds are ints.
+constexpr Micros kPostgresMillis_max = std::numeric_limits<std::int32_t>::max() * kMilli;
 
 // An IP address, and a loopback one, as far as a pattern can tell.
 constexpr const char* kAddress = "^[0-9A-Fa-f.:]+$";
@@ -190,7 +193,8 @@ void add_listen(std::vector<Key>& table) {
                        "The private key of the certificate (PEM). The file is watched."));
   table.push_back(text("listen.tls.caFile", AT(listen.tls.ca_file),
                        "The authorities (PEM) that must have signed a client's certificate. Empty: "
-                       "no client certificate is asked for."));
+                       "no client certificate is asked for. With `listen.tls.mode` allow, who "
+                       "brings no TLS brings none."));
 }
 
 void add_admin(std::vector<Key>& table) {
@@ -203,7 +207,7 @@ void add_admin(std::vector<Key>& table) {
   table.push_back(
       restart(matching(text("admin.controlAddress", AT(admin.control_address),
                             "The loopback address of the control endpoints (drain, pause, "
-                            "resume, reconnect)."),
+                            "resume, reconnect); any of 127.0.0.0/8 or ::1."),
                        kLoopback)));
   table.push_back(restart(port("admin.controlPort", AT(admin.control_port),
                                "The HTTP port of the control endpoints.")));
@@ -280,7 +284,8 @@ void add_server(std::vector<Key>& table) {
                            "How long a host may keep silent while a connection is opened; then the "
                            "next is tried."));
   table.push_back(text("server.options", AT(server.options),
-                       "Command-line options for the backend, such as `-c geqo=off`."));
+                       "Command-line options for the backend, such as `-c geqo=off`; a space "
+                       "inside a value needs a backslash before it."));
 }
 
 void add_pool(std::vector<Key>& table) {
@@ -319,9 +324,11 @@ void add_pool(std::vector<Key>& table) {
       duration("pool.idleTransactionTimeout", AT(pool.idle_transaction_timeout_us), kMilli, "none",
                "How long a client may stay idle inside a transaction before it is closed with "
                "SQLSTATE 25P03."));
-  table.push_back(duration("pool.statementTimeout", AT(pool.statement_timeout_us), kMilli,
-                           "as PostgreSQL has it",
-                           "The `statement_timeout` that servers are opened with."));
+  Key statement_timeout =
+      duration("pool.statementTimeout", AT(pool.statement_timeout_us), kMilli,
+               "as PostgreSQL has it", "The `statement_timeout` that servers are opened with.");
+  statement_timeout.max = kPostgresMillis_max;
+  table.push_back(std::move(statement_timeout));
   table.push_back(number("pool.preparedStatementsMax", AT(pool.prepared_statements_max), 1, 100'000,
                          "statements",
                          "The prepared statements that one server keeps; the least recently used "

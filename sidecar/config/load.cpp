@@ -207,6 +207,7 @@ LoadResult load_text(std::string_view yaml, const Environment& env) {
   LoadResult result;
   result.sha256 = sha256_hex(yaml);
   Draft draft;
+  draft.libpq = env.libpq();
   std::optional<Tree> tree = parse_yaml(yaml, draft.problems);
   if (tree) {
     interpret(*tree, env, draft);

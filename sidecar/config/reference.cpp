@@ -80,7 +80,17 @@ prints what stands here about a key.
   and those that libpq looks for in the home folder) are read anew for each connection. They have to be plain
   files. One that is none, or hangs, is an error for its database alone.
 - **Servers.** Where the file gives neither `server.url` nor `server.host`, they come from
-  `DATABASE_URL`, else from libpq's variables; other keys of `server` in the file go first.
+  `DATABASE_URL`, else from libpq's variables; other keys of `server` in the file go first. All of
+  libpq's variables count then, those of sessions too (`PGOPTIONS`, `PGTZ`, `PGDATESTYLE`,
+  `PGCLIENTENCODING`, `PGPASSFILE`, ...), beside `DATABASE_URL` those for what it leaves open but
+  `PGUSER` and `PGDATABASE`; `/config` shows what came of them, in `server.url` where no key says the
+  same. Where the file names the server, none of them counts, `PGPASSWORD` and `PGPASSFILE` no more
+  than the others, and a warning names them; `${PGPASSWORD}` in the file is a word of the file. A
+  `~/.pgpass` is still looked at where there is no password.
+- **URLs.** A parameter of `server.url` that has a key of ours means that key, `connect_timeout` the
+  key `server.connectTimeout`; the key beside it goes first. What libpq does not know, or refuses
+  whatever the server is, is an error, and so is what PostgreSQL refuses in `options`; what means
+  nothing is a warning. `service` is an error: libpq's service file is not read.
 
 )";
 

@@ -311,4 +311,11 @@ std::string nearest_name(std::string_view name, const std::vector<std::string>& 
   return best;
 }
 
+std::string misspelt_name(std::string_view name, const std::vector<std::string>& candidates) {
+  const std::string nearest = nearest_name(name, candidates);
+  if (nearest.empty()) return "";
+  const std::size_t wrong_max = name.size() > 5 ? 2 : 1;
+  return edit_distance(folded(name), folded(nearest)) <= wrong_max ? nearest : "";
+}
+
 }  // namespace carpool::config

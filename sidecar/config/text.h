@@ -42,6 +42,10 @@ std::string quote(std::string_view text);
 // Letter case, `_` and `-` do not count.
 std::string nearest_name(std::string_view name, const std::vector<std::string>& candidates);
 
+// Likewise where `name` is surely a slip of the pen: at most two letters are wrong, one in short
+// names.
+std::string misspelt_name(std::string_view name, const std::vector<std::string>& candidates);
+
 // What a key is where the file does not give it, and its limits, "1 to 10000, or 0: never".
 std::string default_text(const Key& key);
 std::string limits_text(const Key& key);

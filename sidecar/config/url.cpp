@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 #include <cctype>
 #include <optional>
 #include <vector>
@@ -13,68 +12,9 @@
 namespace carpool::config {
 namespace {
 
-// PostgreSQL manual, "Parameter Key Words", of all versions up to 18; the libpq at hand may know
-// fewer. `ssl` is understood in URLs for the sake of JDBC.
-const std::array<std::string, 54> kParameterNames = {"host",
-                                                     "hostaddr",
-                                                     "port",
-                                                     "dbname",
-                                                     "user",
-                                                     "password",
-                                                     "passfile",
-                                                     "require_auth",
-                                                     "channel_binding",
-                                                     "connect_timeout",
-                                                     "client_encoding",
-                                                     "options",
-                                                     "application_name",
-                                                     "fallback_application_name",
-                                                     "keepalives",
-                                                     "keepalives_idle",
-                                                     "keepalives_interval",
-                                                     "keepalives_count",
-                                                     "tcp_user_timeout",
-                                                     "replication",
-                                                     "gssencmode",
-                                                     "sslmode",
-                                                     "requiressl",
-                                                     "sslnegotiation",
-                                                     "sslcompression",
-                                                     "sslcert",
-                                                     "sslkey",
-                                                     "sslkeylogfile",
-                                                     "sslpassword",
-                                                     "sslcertmode",
-                                                     "sslrootcert",
-                                                     "sslcrl",
-                                                     "sslcrldir",
-                                                     "sslsni",
-                                                     "requirepeer",
-                                                     "ssl_min_protocol_version",
-                                                     "ssl_max_protocol_version",
-                                                     "min_protocol_version",
-                                                     "max_protocol_version",
-                                                     "krbsrvname",
-                                                     "gsslib",
-                                                     "gssdelegation",
-                                                     "scram_client_key",
-                                                     "scram_server_key",
-                                                     "service",
-                                                     "servicefile",
-                                                     "target_session_attrs",
-                                                     "load_balance_hosts",
-                                                     "oauth_issuer",
-                                                     "oauth_client_id",
-                                                     "oauth_client_secret",
-                                                     "oauth_scope",
-                                                     "authtype",
-                                                     "tty"};
-
-constexpr std::array<std::string_view, 4> kSecretNames = {
-    "password", "sslpassword", "oauth_client_secret", "scram_client_key"};
-
 bool is_secret(std::string_view name) {
-  return std::find(kSecretNames.begin(), kSecretNames.end(), name) != kSecretNames.end();
+  const LibpqParameter* parameter = find_parameter(name);
+  return parameter != nullptr && parameter->secret;
 }
 
 int hex_value(char c) {
@@ -111,42 +51,75 @@ Status check_ports(std::string_view ports) {
   while (true) {
     std::size_t comma = ports.find(',');
     std::string_view port = ports.substr(0, comma);
-    bool digits =
-        std::all_of(port.begin(), port.end(), [](char c) { return c >= '0' && c <= '9'; });
+    std::optional<int> number = libpq_number(port);
     // An empty one is libpq's default.
-    if (!port.empty()) {
-      int number = 0;
-      if (digits && port.size() <= 5) {
-        for (char c : port) number = number * 10 + (c - '0');
-      }
-      if (number < 1 || number > 65535) {
-        // Not quoted: behind an unescaped `@` or `/` it may be the end of a password.
-        return Error{
-            "the port is not a number from 1 to 65535 (in a password, `@`, `:`, `/`, `?` "
-            "and `#` have to be percent-encoded)"};
-      }
+    if (!port.empty() && (!number || *number < 1 || *number > 65535)) {
+      // Not quoted: behind an unescaped `@` or `/` it may be the end of a password.
+      return Error{
+          "the port is not a number from 1 to 65535 (in a password, `@`, `:`, `/`, `?` "
+          "and `#` have to be percent-encoded)"};
     }
     if (comma == std::string_view::npos) return Ok{};
     ports.remove_prefix(comma + 1);
   }
 }
 
-Status add(UrlParts& parts, const std::string& name, std::string value) {
-  if (std::find(kParameterNames.begin(), kParameterNames.end(), name) == kParameterNames.end()) {
-    std::string meant = nearest_name(name, {kParameterNames.begin(), kParameterNames.end()});
-    return Error{fmt::format("{} is not a parameter that libpq knows{}", quote(name),
-                             meant.empty() ? "" : fmt::format("; did you mean `{}`?", meant))};
+Error unknown_parameter(const std::string& name, const Libpq& libpq) {
+  if (const LibpqParameter* parameter = find_parameter(name)) {
+    return Error{fmt::format("`{}` is a parameter of libpq {} and later, and this is libpq {}",
+                             name, parameter->since, libpq.version)};
   }
+  std::vector<std::string> known;
+  for (const LibpqParameter& parameter : libpq_parameters()) known.emplace_back(parameter.name);
+  std::string meant = nearest_name(name, known);
+  return Error{fmt::format("{} is not a parameter that libpq knows{}", quote(name),
+                           meant.empty() ? "" : fmt::format("; did you mean `{}`?", meant))};
+}
+
+// Takes one string apart, for one libpq.
+class Parser {
+ public:
+  // `libpq` must outlive this object.
+  explicit Parser(const Libpq& libpq) : libpq_(libpq) {}
+
+  Result<UrlParts> parse_uri(std::string_view rest);
+  Result<UrlParts> parse_keywords(std::string_view text);
+
+ private:
+  Result<std::string> decode(std::string_view text, std::string_view what) const;
+  Status add(const std::string& name, std::string value);
+  Status add_hosts(std::string_view authority);
+  Status add_query(std::string_view query);
+
+  const Libpq& libpq_;
+  UrlParts parts_;
+};
+
+// Since 18 libpq leaves out the spaces around a part, and takes none inside.
+Result<std::string> Parser::decode(std::string_view text, std::string_view what) const {
+  if (libpq_.version < 18) return percent_decoded(text, what);
+  while (text.starts_with(' ')) text.remove_prefix(1);
+  while (text.ends_with(' ')) text.remove_suffix(1);
+  if (text.find(' ') != std::string_view::npos) {
+    return Error{fmt::format("the {} holds a space; write `%20`", what)};
+  }
+  return percent_decoded(text, what);
+}
+
+Status Parser::add(const std::string& name, std::string value) {
+  if (!libpq_.knows(name)) return unknown_parameter(name, libpq_);
   if (name == "port") {
     if (Status ports = check_ports(value); !ports) return ports.error();
   }
-  parts[name] = std::move(value);
-  if (parts.size() > kUrlParts_max) return Error{"has too many parameters"};
+  // To libpq an empty value is none.
+  parts_.erase(name);
+  if (!value.empty()) parts_[name] = std::move(value);
+  if (parts_.size() > kUrlParts_max) return Error{"has too many parameters"};
   return Ok{};
 }
 
 // "h1:1,h2:2" or "[::1]:5432" into `host` and `port`, comma-separated as libpq keeps them.
-Status add_hosts(UrlParts& parts, std::string_view authority) {
+Status Parser::add_hosts(std::string_view authority) {
   std::string hosts;
   std::string ports;
   bool any_port = false;
@@ -168,9 +141,7 @@ Status add_hosts(UrlParts& parts, std::string_view authority) {
       host = one.substr(0, colon);
       port = one.substr(colon + 1);
     }
-    Result<std::string> decoded = percent_decoded(host, "host");
-    if (!decoded) return decoded.error();
-    hosts += *decoded;
+    hosts += host;
     ports += port;
     any_port = any_port || !port.empty();
     if (comma == std::string_view::npos) break;
@@ -178,12 +149,16 @@ Status add_hosts(UrlParts& parts, std::string_view authority) {
     ports += ',';
     authority.remove_prefix(comma + 1);
   }
-  if (!hosts.empty()) parts["host"] = hosts;
+  Result<std::string> decoded = decode(hosts, "host");
+  if (!decoded) return decoded.error();
+  if (!decoded->empty()) parts_["host"] = *decoded;
   if (!any_port) return Ok{};
-  return add(parts, "port", ports);
+  Result<std::string> decoded_ports = decode(ports, "port");
+  if (!decoded_ports) return decoded_ports.error();
+  return add("port", *decoded_ports);
 }
 
-Status add_query(UrlParts& parts, std::string_view query) {
+Status Parser::add_query(std::string_view query) {
   while (!query.empty()) {
     std::size_t end = std::min(query.find('&'), query.size());
     std::string_view pair = query.substr(0, end);
@@ -192,22 +167,39 @@ Status add_query(UrlParts& parts, std::string_view query) {
     if (equals == std::string_view::npos) {
       return Error{"a parameter after `?` lacks its `=`"};
     }
-    Result<std::string> name = percent_decoded(pair.substr(0, equals), "name of a parameter");
+    if (pair.find('=', equals + 1) != std::string_view::npos) {
+      return Error{"a value after `?` holds a `=`; write `%3D` there"};
+    }
+    Result<std::string> name = decode(pair.substr(0, equals), "name of a parameter");
     if (!name) return name.error();
-    Result<std::string> value = percent_decoded(pair.substr(equals + 1), "value of a parameter");
+    Result<std::string> value = decode(pair.substr(equals + 1), "value of a parameter");
     if (!value) return value.error();
     if (*name == "ssl") {
       if (*value != "true") return Error{"`ssl` can only be `true`; use `sslmode`"};
       *name = "sslmode";
       *value = "require";
     }
-    if (Status added = add(parts, *name, *value); !added) return added.error();
+    if (Status added = add(*name, *value); !added) return added.error();
   }
   return Ok{};
 }
 
-Result<UrlParts> parse_uri(std::string_view rest) {
-  UrlParts parts;
+Result<UrlParts> Parser::parse_uri(std::string_view rest) {
+  // The first `@` before any `/` ends the login, whatever else stands before it.
+  std::size_t at = rest.find_first_of("@/");
+  if (at != std::string_view::npos && rest[at] == '@') {
+    std::string_view login = rest.substr(0, at);
+    rest = rest.substr(at + 1);
+    std::size_t colon = login.find(':');
+    Result<std::string> user = decode(login.substr(0, colon), "user");
+    if (!user) return user.error();
+    if (!user->empty()) parts_["user"] = *user;
+    if (colon != std::string_view::npos) {
+      Result<std::string> password = decode(login.substr(colon + 1), "password");
+      if (!password) return password.error();
+      if (!password->empty()) parts_["password"] = *password;
+    }
+  }
   std::string_view query;
   if (std::size_t mark = rest.find('?'); mark != std::string_view::npos) {
     query = rest.substr(mark + 1);
@@ -218,28 +210,15 @@ Result<UrlParts> parse_uri(std::string_view rest) {
     path = rest.substr(slash + 1);
     rest = rest.substr(0, slash);
   }
-  if (std::size_t at = rest.find('@'); at != std::string_view::npos) {
-    std::string_view login = rest.substr(0, at);
-    rest = rest.substr(at + 1);
-    if (rest.find('@') != std::string_view::npos) {
-      return Error{"has more than one `@`; in a user or password write `%40`"};
-    }
-    std::size_t colon = login.find(':');
-    Result<std::string> user = percent_decoded(login.substr(0, colon), "user");
-    if (!user) return user.error();
-    if (!user->empty()) parts["user"] = *user;
-    if (colon != std::string_view::npos) {
-      Result<std::string> password = percent_decoded(login.substr(colon + 1), "password");
-      if (!password) return password.error();
-      if (!password->empty()) parts["password"] = *password;
-    }
+  if (rest.find('@') != std::string_view::npos) {
+    return Error{"has more than one `@`; in a user or password write `%40`"};
   }
-  if (Status hosts = add_hosts(parts, rest); !hosts) return hosts.error();
-  Result<std::string> database = percent_decoded(path, "database");
+  if (Status hosts = add_hosts(rest); !hosts) return hosts.error();
+  Result<std::string> database = decode(path, "database");
   if (!database) return database.error();
-  if (!database->empty()) parts["dbname"] = *database;
-  if (Status added = add_query(parts, query); !added) return added.error();
-  return parts;
+  if (!database->empty()) parts_["dbname"] = *database;
+  if (Status added = add_query(query); !added) return added.error();
+  return parts_;
 }
 
 bool is_space(char c) {
@@ -270,7 +249,7 @@ Result<std::optional<Pair>> next_pair(std::string_view text, std::size_t& at) {
   bool quoted = at < text.size() && text[at] == '\'';
   if (quoted) at++;
   while (at < text.size() && (quoted ? text[at] != '\'' : !is_space(text[at]))) {
-    if (text[at] == '\\' && at + 1 < text.size()) at++;
+    if (text[at] == '\\' && ++at == text.size()) break;
     pair.value += text[at++];
   }
   if (quoted) {
@@ -281,14 +260,13 @@ Result<std::optional<Pair>> next_pair(std::string_view text, std::size_t& at) {
   return std::optional<Pair>(std::move(pair));
 }
 
-Result<UrlParts> parse_keywords(std::string_view text) {
-  UrlParts parts;
+Result<UrlParts> Parser::parse_keywords(std::string_view text) {
   std::size_t at = 0;
   while (true) {
     Result<std::optional<Pair>> pair = next_pair(text, at);
     if (!pair) return pair.error();
-    if (!pair->has_value()) return parts;
-    Status added = add(parts, (*pair)->name, (*pair)->value);
+    if (!pair->has_value()) return parts_;
+    Status added = add((*pair)->name, (*pair)->value);
     if (!added) return added.error();
   }
 }
@@ -351,9 +329,9 @@ std::string masked_keywords(std::string_view text) {
 
 }  // namespace
 
-Result<UrlParts> parse_url(std::string_view url) {
+Result<UrlParts> parse_url(std::string_view url, const Libpq& libpq) {
   for (std::string_view scheme : {"postgres://", "postgresql://"}) {
-    if (url.starts_with(scheme)) return parse_uri(url.substr(scheme.size()));
+    if (url.starts_with(scheme)) return Parser(libpq).parse_uri(url.substr(scheme.size()));
   }
   std::size_t scheme_end = url.find("://");
   if (scheme_end != std::string_view::npos && scheme_end < url.find('=')) {
@@ -365,7 +343,18 @@ Result<UrlParts> parse_url(std::string_view url) {
   if (url.find('=') == std::string_view::npos) {
     return Error{"is neither `postgres://user@host:5432/database` nor `host=... dbname=...`"};
   }
-  return parse_keywords(url);
+  return Parser(libpq).parse_keywords(url);
+}
+
+bool is_uri(std::string_view url) {
+  return url.starts_with("postgres://") || url.starts_with("postgresql://");
+}
+
+bool has_query(std::string_view url) {
+  url.remove_prefix(url.find("://") + 3);
+  std::size_t at = url.find_first_of("@/");
+  if (at != std::string_view::npos && url[at] == '@') url.remove_prefix(at);
+  return url.find('?') != std::string_view::npos;
 }
 
 std::string mask_url(std::string_view url) {

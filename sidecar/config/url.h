@@ -10,11 +10,13 @@
 #include <string_view>
 
 #include "base/result.h"
+#include "config/libpq.h"
 
 namespace carpool::config {
 
 // libpq's parameter names ("host", "port", "dbname", "user", "password", "sslmode", ...) and their
-// values, percent-decoded. What the string does not give is absent.
+// values, percent-decoded. What the string does not give is absent, and so is what it gives as
+// nothing.
 using UrlParts = std::map<std::string, std::string>;
 
 // The most parameters of one connection string.
@@ -25,8 +27,9 @@ struct UrlDecides {
   const char* parameter;
   const char* path;
 };
-inline constexpr std::array<UrlDecides, 11> kUrlDecides = {{
+inline constexpr std::array<UrlDecides, 12> kUrlDecides = {{
     {"host", "server.host"},
+    {"hostaddr", "server.host"},
     {"port", "server.port"},
     {"dbname", "server.database"},
     {"user", "server.user"},
@@ -39,8 +42,14 @@ inline constexpr std::array<UrlDecides, 11> kUrlDecides = {{
     {"options", "server.options"},
 }};
 
-// The error completes "server.url: ..." and never holds any part of a password.
-Result<UrlParts> parse_url(std::string_view url);
+// As that libpq takes it apart. The error completes "server.url: ..." and never holds any part of a
+// password.
+Result<UrlParts> parse_url(std::string_view url, const Libpq& libpq = {});
+
+// Whether it is a postgres:// URL, and no `name=value` string; and whether that has a `?` behind
+// its host and path.
+bool is_uri(std::string_view url);
+bool has_query(std::string_view url);
 
 // The same string with every password in it replaced by ***, also where it cannot be parsed.
 std::string mask_url(std::string_view url);

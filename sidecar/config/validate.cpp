@@ -1,20 +1,21 @@
 #include "config/validate.h"
 
-#include <arpa/inet.h>
 #include <fmt/format.h>
 #include <sys/un.h>
 
 #include <algorithm>
 #include <initializer_list>
 #include <optional>
-#include <string_view>
+#include <span>
 #include <utility>
 
 #include "base/check.h"
+#include "config/address.h"
+#include "config/conninfo.h"
 #include "config/keys.h"
 #include "config/salt_source.h"
 #include "config/text.h"
-#include "config/url.h"
+#include "config/validate_server.h"
 
 namespace carpool::config {
 namespace {
@@ -23,23 +24,6 @@ namespace {
 constexpr std::uint64_t kServersOfAPool_max = 10'000;
 constexpr std::size_t kDatabaseName_max = 255;
 
-bool is_ip(const std::string& address) {
-  in_addr v4;
-  in6_addr v6;
-  return inet_pton(AF_INET, address.c_str(), &v4) == 1 ||
-         inet_pton(AF_INET6, address.c_str(), &v6) == 1;
-}
-
-// 127.0.0.0/8, ::1, and the IPv4 form inside IPv6.
-bool is_loopback(const std::string& address) {
-  in_addr v4;
-  if (inet_pton(AF_INET, address.c_str(), &v4) == 1) return (ntohl(v4.s_addr) >> 24) == 127;
-  in6_addr v6;
-  if (inet_pton(AF_INET6, address.c_str(), &v6) != 1) return false;
-  if (IN6_IS_ADDR_V4MAPPED(&v6)) return v6.s6_addr[12] == 127;
-  return IN6_IS_ADDR_LOOPBACK(&v6);
-}
-
 bool is_wildcard(const std::string& address) {
   return address == "0.0.0.0" || address == "::";
 }
@@ -47,37 +31,6 @@ bool is_wildcard(const std::string& address) {
 // Whether two listening addresses cannot share a port.
 bool overlap(const std::string& a, const std::string& b) {
   return a == b || is_wildcard(a) || is_wildcard(b);
-}
-
-std::vector<std::string> split(std::string_view list) {
-  std::vector<std::string> out;
-  while (true) {
-    std::size_t comma = std::min(list.find(','), list.size());
-    out.emplace_back(list.substr(0, comma));
-    if (comma == list.size()) return out;
-    list.remove_prefix(comma + 1);
-  }
-}
-
-// Where a server is, as the url and the keys that override it say; both lists comma-separated.
-struct Target {
-  std::string hosts;
-  std::string ports;
-};
-
-Target target_of(const Server& server) {
-  Result<UrlParts> parts = parse_url(server.url);
-  auto from_url = [&](const char* name) -> std::string {
-    if (!parts) return "";
-    auto found = parts->find(name);
-    return found == parts->end() ? "" : found->second;
-  };
-  Target target;
-  target.hosts = server.host;
-  if (target.hosts.empty()) target.hosts = from_url("host");
-  if (target.hosts.empty()) target.hosts = from_url("hostaddr");
-  target.ports = server.port_set ? fmt::format("{}", server.port) : from_url("port");
-  return target;
 }
 
 class Validator {
@@ -97,7 +50,7 @@ class Validator {
   // left out: a key could not be read, or the database that `prefix` names inherits them all, so
   // that it is the section's problem.
   std::optional<Finding> concerns(const std::string& prefix,
-                                  std::initializer_list<const char*> keys) const;
+                                  std::span<const char* const> keys) const;
   void error(const std::string& prefix, std::initializer_list<const char*> keys,
              std::string message);
   void warn(const std::string& prefix, std::initializer_list<const char*> keys,
@@ -112,7 +65,6 @@ class Validator {
   void check_pool(const std::string& prefix, const Pool& pool);
   void check_server(const std::string& prefix, const Server& server);
   void check_overrides(const std::string& prefix, const Server& server, const UrlParts& parts);
-  void check_hosts(const std::string& prefix, const Server& server);
   void check_not_itself(const std::string& prefix, const Server& server);
   void check_databases();
   void check_has_server(std::size_t index);
@@ -120,8 +72,8 @@ class Validator {
   Draft& draft_;
 };
 
-std::optional<Validator::Finding> Validator::concerns(
-    const std::string& prefix, std::initializer_list<const char*> keys) const {
+std::optional<Validator::Finding> Validator::concerns(const std::string& prefix,
+                                                      std::span<const char* const> keys) const {
   std::optional<Finding> found;
   for (const char* key : keys) {
     std::string own = prefix + key;
@@ -129,20 +81,20 @@ std::optional<Validator::Finding> Validator::concerns(
     if (draft_.bad.contains(own_given ? own : key)) return std::nullopt;
     if (own_given && !found) found = Finding{own, draft_.place_of(own)};
   }
-  if (!found && prefix.empty()) found = Finding{*keys.begin(), Place{}};
+  if (!found && prefix.empty()) found = Finding{keys.front(), Place{}};
   return found;
 }
 
 void Validator::error(const std::string& prefix, std::initializer_list<const char*> keys,
                       std::string message) {
-  if (std::optional<Finding> found = concerns(prefix, keys)) {
+  if (std::optional<Finding> found = concerns(prefix, {keys.begin(), keys.size()})) {
     add_problem(draft_.problems, found->path, found->place, std::move(message));
   }
 }
 
 void Validator::warn(const std::string& prefix, std::initializer_list<const char*> keys,
                      std::string message) {
-  if (std::optional<Finding> found = concerns(prefix, keys)) {
+  if (std::optional<Finding> found = concerns(prefix, {keys.begin(), keys.size()})) {
     add_problem(draft_.warnings, found->path, found->place, std::move(message));
   }
 }
@@ -173,6 +125,11 @@ void Validator::check_listen() {
   if (tls.mode == TlsMode::Disable && !tls.cert_file.empty()) {
     warn("", {"listen.tls.certFile", "listen.tls.mode"},
          "has no effect while `listen.tls.mode` is disable");
+  }
+  if (tls.mode == TlsMode::Allow && !tls.ca_file.empty()) {
+    warn("", {"listen.tls.caFile", "listen.tls.mode"},
+         "holds for those who bring TLS only: with `listen.tls.mode` allow, who brings none brings "
+         "no certificate");
   }
   if (tls.mode == TlsMode::Disable && !tls.ca_file.empty()) {
     warn("", {"listen.tls.caFile", "listen.tls.mode"},
@@ -319,31 +276,23 @@ void Validator::check_overrides(const std::string& prefix, const Server& server,
     warn(prefix, {decides.path, "server.url"},
          fmt::format("overrides the `{}` of the server's url", decides.parameter));
   }
-}
-
-void Validator::check_hosts(const std::string& prefix, const Server& server) {
-  for (const std::string& host : split(server.host)) {
-    if (host.empty() || host.front() == '/' || host.front() == '@' || is_ip(host)) continue;
-    if (host.find("://") != std::string::npos || host.find('=') != std::string::npos) {
-      error(prefix, {"server.host"}, "is a whole connection string; that belongs in `server.url`");
-    } else if (host.find('@') != std::string::npos) {
-      // Not quoted: what stands before the `@` may be a password.
-      error(prefix, {"server.host"}, "holds an `@`; the user belongs in `server.user`");
-    } else if (host.find(':') != std::string::npos) {
-      error(prefix, {"server.host"},
-            fmt::format("{} holds a `:`; the port belongs in `server.port`", quote(host)));
-    } else if (host.find_first_of(" /") != std::string::npos) {
-      error(prefix, {"server.host"}, fmt::format("{} is not a host name", quote(host)));
-    }
+  auto timeout = parts.find("connect_timeout");
+  if (timeout == parts.end() || !draft_.is_given(prefix + "server.connectTimeout")) return;
+  std::optional<Micros> theirs = connect_timeout_of(timeout->second);
+  if (theirs && *theirs != server.connect_timeout_us) {
+    warn(prefix, {"server.connectTimeout", "server.url"},
+         "overrides the `connect_timeout` of the server's url");
   }
 }
 
 void Validator::check_not_itself(const std::string& prefix, const Server& server) {
   const Listen& listen = draft_.config.listen;
   if (listen.port == 0) return;
-  Target target = target_of(server);
-  std::vector<std::string> hosts = split(target.hosts);
-  std::vector<std::string> ports = split(target.ports);
+  Result<UrlParts> parts = conninfo_of(server, draft_.libpq);
+  if (!parts) return;
+  std::vector<std::string> hosts =
+      split_list((*parts)[parts->contains("hostaddr") ? "hostaddr" : "host"]);
+  std::vector<std::string> ports = split_list((*parts)["port"]);
   for (std::size_t i = 0; i < hosts.size(); i++) {
     std::string port = ports.size() == 1 ? ports[0] : i < ports.size() ? ports[i] : "";
     if (port.empty()) port = "5432";
@@ -365,15 +314,15 @@ void Validator::check_not_itself(const std::string& prefix, const Server& server
 }
 
 void Validator::check_server(const std::string& prefix, const Server& server) {
-  if (!server.url.empty()) {
-    Result<UrlParts> parts = parse_url(server.url);
-    if (parts) {
-      check_overrides(prefix, server, *parts);
-    } else {
-      error(prefix, {"server.url"}, parts.error().message);
-    }
+  if (Result<UrlParts> parts = parse_url(server.url, draft_.libpq)) {
+    check_overrides(prefix, server, *parts);
   }
-  check_hosts(prefix, server);
+  for (ServerFinding& finding : config::check_server(server, draft_.libpq)) {
+    std::optional<Finding> where = concerns(prefix, finding.keys);
+    if (!where) continue;
+    add_problem(finding.is_error ? draft_.problems : draft_.warnings, where->path, where->place,
+                std::move(finding.message));
+  }
   check_not_itself(prefix, server);
   if (!server.password.empty() && !server.password_file.empty()) {
     error(prefix, {"server.password", "server.passwordFile"},

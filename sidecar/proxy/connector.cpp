@@ -4,9 +4,10 @@
 #include <libpq-fe.h>
 
 #include <algorithm>
-#include <cstdlib>
 
+#include "config/conninfo.h"
 #include "net/resolver.h"
+#include "proxy/connector_environment.h"
 
 namespace carpool::proxy {
 namespace {
@@ -27,27 +28,6 @@ constexpr const char* kReported[] = {"server_version",
                                      "standard_conforming_strings",
                                      "scram_iterations",
                                      "search_path"};
-
-// The directory of a Unix socket; libpq's own where it is empty.
-bool is_socket(const std::string& host) {
-  return host.empty() || host[0] == '/' || host[0] == '@';
-}
-
-std::string environment(const char* name) {
-  const char* value = std::getenv(name);
-  return value == nullptr ? "" : value;
-}
-
-std::vector<std::string> split(const std::string& list) {
-  std::vector<std::string> parts;
-  std::size_t start = 0;
-  for (;;) {
-    const std::size_t comma = list.find(',', start);
-    parts.push_back(list.substr(start, comma - start));
-    if (comma == std::string::npos) return parts;
-    start = comma + 1;
-  }
-}
 
 }  // namespace
 
@@ -130,41 +110,23 @@ void Connector::start(const config::Server& settings, const std::string& databas
   attempt->timeout_us = settings.connect_timeout_us;
   ConnectFailure failure;
 
-  if (!settings.url.empty()) {
-    char* problem = nullptr;
-    PQconninfoOption* parsed = PQconninfoParse(settings.url.c_str(), &problem);
-    if (parsed == nullptr) failure.message = problem != nullptr ? problem : "out of memory";
-    for (PQconninfoOption* option = parsed; option != nullptr && option->keyword != nullptr;
-         ++option) {
-      if (option->val != nullptr) attempt->set(option->keyword, option->val);
-    }
-    PQconninfoFree(parsed);
-    PQfreemem(problem);
+  Result<config::UrlParts> parts = config::conninfo_of(settings, libpq_at_hand());
+  if (parts) {
+    for (const auto& [keyword, value] : *parts) attempt->set(keyword, value);
+  } else {
+    failure.message = "server.url " + parts.error().message;
   }
   const auto override_with = [&](const char* keyword, const std::string& value) {
     if (!value.empty()) attempt->set(keyword, value);
   };
-  override_with("host", settings.host);
-  if (settings.port_set || attempt->get("port").empty()) {
-    attempt->set("port", std::to_string(settings.port));
-  }
-  override_with("dbname", settings.database);
   if (attempt->get("dbname").empty()) attempt->set("dbname", database);
-  override_with("user", settings.user);
   if (attempt->get("user").empty()) attempt->set("user", user);
-  override_with("password", settings.password);
   if (!settings.password_file.empty()) {
     attempt->set("password", "");  // it is read from there
   } else if (attempt->get("password").empty() && attempt->get("user") == user) {
     override_with("password", password);
     attempt->shows_given_password = !password.empty();
   }
-  override_with("sslmode", settings.ssl_mode);
-  override_with("sslrootcert", settings.ssl_root_cert);
-  override_with("sslcert", settings.ssl_cert);
-  override_with("sslkey", settings.ssl_key);
-  override_with("target_session_attrs", settings.target_session_attrs);
-  override_with("options", settings.options);
   if (statement_timeout_us > 0) {
     attempt->set("options", fmt::format("{} -c statement_timeout={}", attempt->get("options"),
                                         statement_timeout_us / kMicrosPerMilli));
@@ -173,12 +135,10 @@ void Connector::start(const config::Server& settings, const std::string& databas
     attempt->set("options", attempt->get("options") + " " + startup.options);
   }
   override_with("replication", startup.replication);
-  // GSS encryption would put a layer between the relay and the socket.
-  attempt->set("gssencmode", "disable");
 
   if (attempt->get("hostaddr").empty()) {
-    attempt->hosts = split(attempt->get("host"));
-    attempt->ports = split(attempt->get("port"));
+    attempt->hosts = config::split_list(attempt->get("host"));
+    attempt->ports = config::split_list(attempt->get("port"));
   }
   start_deadline();
   // Never from inside start(): the caller is not ready for an answer yet.
@@ -186,10 +146,11 @@ void Connector::start(const config::Server& settings, const std::string& databas
     soon_.start(loop_, 0, 0, [this, failure] { fail(failure); });
     return;
   }
-  const bool only_sockets = std::all_of(attempt->hosts.begin(), attempt->hosts.end(), is_socket);
-  const std::vector<LibpqFile> files = files_needed(
-      settings, {[&](const std::string& keyword) { return attempt->get(keyword); }, environment,
-                 only_sockets && !attempt->hosts.empty(), PQlibVersion()});
+  const bool only_sockets =
+      std::all_of(attempt->hosts.begin(), attempt->hosts.end(), config::is_socket);
+  const std::vector<LibpqFile> files =
+      files_needed(settings, {[&](const std::string& keyword) { return attempt->get(keyword); },
+                              only_sockets && !attempt->hosts.empty(), PQlibVersion()});
   if (files.empty()) {
     soon_.start(loop_, 0, 0, [this, attempt] { resolve_next(attempt); });
     return;
@@ -226,7 +187,7 @@ void Connector::resolve_next(const std::shared_ptr<Attempt>& attempt) {
     const std::string port = attempt->ports.size() == 1  ? attempt->ports[0]
                              : i < attempt->ports.size() ? attempt->ports[i]
                                                          : "";
-    if (is_socket(host)) {
+    if (config::is_socket(host)) {
       attempt->places.push_back({host, "", port});  // a Unix socket's directory
       continue;
     }

@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "config/conninfo.h"
 #include "config/keys.h"
 #include "config/text.h"
 
@@ -230,6 +231,26 @@ std::set<std::string> database_names(const ConsoleView& view) {
   return names;
 }
 
+// Where the servers of a database are, as the url and the keys beside it say.
+struct Where {
+  std::string host;
+  std::string port;  // a number: of several the first
+  std::string database;
+  std::string user;  // empty: each client's own
+};
+
+Where where_of(const config::Server& server, const std::string& name) {
+  Result<config::UrlParts> parts = config::conninfo_of(server);
+  if (!parts) return {server.host, text(server.port), name, server.user};
+  const auto get = [&](const char* parameter) { return (*parts)[parameter]; };
+  Where where{get("host"), get("port"), get("dbname"), get("user")};
+  if (where.host.empty()) where.host = get("hostaddr");
+  where.port = config::split_list(where.port).front();
+  if (where.port.empty()) where.port = text(config::Server{}.port);
+  if (where.database.empty()) where.database = name;
+  return where;
+}
+
 ResultTable databases(const ConsoleView& view) {
   ResultTable table({{"name"},
                      {"host"},
@@ -254,12 +275,11 @@ ResultTable databases(const ConsoleView& view) {
       current += connected(pool);
       paused = paused || pool.paused;
     }
-    const config::Server& server = settings->server;
-    table.add(
-        {name, server.host, text(server.port), server.database.empty() ? name : server.database,
-         server.user, text(settings->pool.size), text(settings->pool.min_idle),
-         text(settings->pool.overflow), kModeNames[static_cast<std::size_t>(settings->pool.mode)],
-         "0", text(current), paused ? "1" : "0", "0"});
+    const Where where = where_of(settings->server, name);
+    table.add({name, where.host, where.port, where.database, where.user, text(settings->pool.size),
+               text(settings->pool.min_idle), text(settings->pool.overflow),
+               kModeNames[static_cast<std::size_t>(settings->pool.mode)], "0", text(current),
+               paused ? "1" : "0", "0"});
   }
   return table;
 }

@@ -16,48 +16,37 @@ class Finder {
     if (!settings_.password_file.empty()) {
       add("password", "server.passwordFile", settings_.password_file, LibpqFile::Kind::Secret);
     } else if (options_.get("password").empty()) {
-      find("passfile", "", "", "PGPASSFILE", "~/.pgpass", LibpqFile::Kind::Pgpass);
+      find("passfile", "", "", "~/.pgpass", LibpqFile::Kind::Pgpass);
     }
-    const std::string mode = either(options_.get("sslmode"), options_.environment("PGSSLMODE"));
-    if (mode == "disable" || options_.only_sockets) return std::move(found_);
-    const std::string root =
-        either(options_.get("sslrootcert"), options_.environment("PGSSLROOTCERT"));
-    if (root != "system" || options_.libpq_version < kKnowsSystemRoots) {
-      find("sslrootcert", "server.sslRootCert", settings_.ssl_root_cert, "PGSSLROOTCERT",
-           "~/.postgresql/root.crt", LibpqFile::Kind::Plain);
+    if (options_.get("sslmode") == "disable" || options_.only_sockets) return std::move(found_);
+    if (options_.get("sslrootcert") != "system" || options_.libpq_version < kKnowsSystemRoots) {
+      find("sslrootcert", "server.sslRootCert", settings_.ssl_root_cert, "~/.postgresql/root.crt",
+           LibpqFile::Kind::Plain);
     }
-    find("sslcert", "server.sslCert", settings_.ssl_cert, "PGSSLCERT",
-         "~/.postgresql/postgresql.crt", LibpqFile::Kind::Plain);
+    find("sslcert", "server.sslCert", settings_.ssl_cert, "~/.postgresql/postgresql.crt",
+         LibpqFile::Kind::Plain);
     // With a colon it is an engine's key, and no file.
-    const std::string key = either(options_.get("sslkey"), options_.environment("PGSSLKEY"));
-    if (key.find(':') == std::string::npos) {
-      find("sslkey", "server.sslKey", settings_.ssl_key, "PGSSLKEY", "~/.postgresql/postgresql.key",
+    if (options_.get("sslkey").find(':') == std::string::npos) {
+      find("sslkey", "server.sslKey", settings_.ssl_key, "~/.postgresql/postgresql.key",
            LibpqFile::Kind::Key);
     }
-    const bool folder = find("sslcrldir", "", "", "PGSSLCRLDIR", "", LibpqFile::Kind::CrlFolder);
-    find("sslcrl", "", "", "PGSSLCRL", folder ? "" : "~/.postgresql/root.crl",
-         LibpqFile::Kind::Plain);
+    const bool folder = find("sslcrldir", "", "", "", LibpqFile::Kind::CrlFolder);
+    find("sslcrl", "", "", folder ? "" : "~/.postgresql/root.crl", LibpqFile::Kind::Plain);
     return std::move(found_);
   }
 
  private:
-  static std::string either(const std::string& one, const std::string& other) {
-    return one.empty() ? other : one;
-  }
   void add(const std::string& keyword, const std::string& who, const std::string& path,
            LibpqFile::Kind kind, bool may_lack = false) {
     found_.push_back({keyword, who + " " + path, path, kind, may_lack});
   }
-  // Named by a key of ours, the url or the environment, in this order; else libpq's own idea.
-  // Whether there is any.
+  // Named by a key of ours or by the url; else libpq's own idea. Whether there is any.
   bool find(const std::string& keyword, const std::string& key, const std::string& by_key,
-            const char* variable, const std::string& by_itself, LibpqFile::Kind kind) {
+            const std::string& by_itself, LibpqFile::Kind kind) {
     if (!by_key.empty()) {
       add(keyword, key, by_key, kind);
     } else if (const std::string path = options_.get(keyword); !path.empty()) {
       add(keyword, keyword + " of server.url", path, kind);
-    } else if (const std::string named = options_.environment(variable); !named.empty()) {
-      add(keyword, variable, named, kind);
     } else if (!by_itself.empty()) {
       add(keyword, "libpq's own", by_itself, kind, true);
     } else {

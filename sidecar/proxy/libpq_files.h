@@ -43,8 +43,6 @@ inline constexpr const char* kNoFile = "/proc/self/fd/none";
 struct ConnectOptions {
   // libpq's keywords as the settings have them; empty: not set.
   std::function<std::string(const std::string& keyword)> get;
-  // Of the process; empty: not set.
-  std::function<std::string(const char* name)> environment;
   bool only_sockets = false;  // no TLS is spoken over Unix sockets
   int libpq_version = 0;      // as PQlibVersion() has it
 };

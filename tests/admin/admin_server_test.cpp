@@ -182,6 +182,10 @@ TEST_F(AdminServerTest, TheControlPortRefusesAForeignHostOrOrigin) {
   for (const httplib::Headers& headers :
        {httplib::Headers{{"Host", "evil.example"}}, httplib::Headers{{"Host", "evil.example:9931"}},
         httplib::Headers{{"Host", "localhost.evil.example"}},
+        httplib::Headers{{"Host", "127.0.0.1.evil.example"}},
+        httplib::Headers{{"Host", "128.0.0.1"}}, httplib::Headers{{"Host", "10.0.0.1:9931"}},
+        httplib::Headers{{"Host", "::1"}}, httplib::Headers{{"Host", "[127.0.0.1]"}},
+        httplib::Headers{{"Host", "[::2]:9931"}},
         httplib::Headers{{"Origin", "http://evil.example"}}, httplib::Headers{{"Origin", "null"}},
         httplib::Headers{{"Origin", "http://[::1]evil"}}}) {
     auto answer = control().Post("/drain", headers, "", "text/plain");
@@ -198,7 +202,9 @@ TEST_F(AdminServerTest, TheControlPortAcceptsEveryNameOfThisMachine) {
   for (const httplib::Headers& headers :
        {httplib::Headers{{"Host", "localhost"}}, httplib::Headers{{"Host", "localhost:1"}},
         httplib::Headers{{"Host", "127.0.0.1:9931"}}, httplib::Headers{{"Host", "[::1]:9931"}},
-        httplib::Headers{{"Host", "[::1]"}},
+        httplib::Headers{{"Host", "[::1]"}}, httplib::Headers{{"Host", "127.0.0.2:9931"}},
+        httplib::Headers{{"Host", "127.255.3.4"}},
+        httplib::Headers{{"Host", "[::ffff:127.0.0.2]:1"}},
         httplib::Headers{{"Origin", "http://localhost:9930"}}}) {
     auto answer = control().Post("/resume", headers, "", "text/plain");
     ASSERT_TRUE(answer);
@@ -223,6 +229,23 @@ TEST(AdminServer, RefusesAControlAddressThatOthersCanReach) {
   auto server = AdminServer::start(options, proxy.source());
   ASSERT_FALSE(server);
   EXPECT_THAT(server.error().message, HasSubstr("loopback"));
+}
+
+TEST(AdminServer, IsControlledOnAnyLoopbackAddress) {
+  for (const char* address : {"127.0.0.1", "127.0.0.2", "127.8.9.10"}) {
+    SampleProxy proxy;
+    Options options;
+    options.address = "127.0.0.1";
+    options.port = 0;
+    options.control_address = address;
+    options.control_port = 0;
+    auto server = AdminServer::start(options, proxy.source());
+    ASSERT_TRUE(server) << server.error().message;
+    // With the Host that a client makes of the address.
+    auto answer = httplib::Client(address, (*server)->control_port()).Post("/resume");
+    ASSERT_TRUE(answer) << address;
+    EXPECT_EQ(answer->status, 200) << address;
+  }
 }
 
 TEST(AdminServer, SaysWhichPortIsInUse) {

@@ -44,7 +44,8 @@ class Console(unittest.TestCase):
             f"admin: {{address: 127.0.0.1, port: 0, controlPort: 0, users: [app, exporter]}}\n"
             f"server: {{host: 127.0.0.1, port: {cls.postgres.port}}}\n"
             f"pool: {{{pool}}}\ndrain: {{timeout: 1s}}\n"
-            "databases: [{name: app}, {name: other, server: {database: app}}]\n")
+            "databases: [{name: app}, {name: other, server: {database: app}},\n"
+            "  {name: linked, server: {url: 'postgres://boss@db-0:1,db-1:2/stock?sslmode=require'}}]\n")
 
     def psql(self, sql, database="pgbouncer", user="app", options="-XAt", port=None):
         """stdout, stderr and the exit code."""
@@ -124,6 +125,11 @@ class Console(unittest.TestCase):
         holder.wait(20)
         databases = {row["name"]: row for row in self.rows("SHOW DATABASES")}
         self.assertEqual(databases["other"]["database"], "app")
+        self.assertEqual(databases["app"]["host"], "127.0.0.1")
+        self.assertEqual(databases["app"]["force_user"], "")
+        linked = {key: databases["linked"][key] for key in ("host", "port", "database", "force_user")}
+        self.assertEqual(linked, {"host": "db-0,db-1", "port": "1", "database": "stock",
+                                  "force_user": "boss"})
         self.assertEqual(databases["app"]["pool_size"], "3")
         config = {row["key"]: row["value"] for row in self.rows("SHOW CONFIG")}
         self.assertEqual(config["default_pool_size"], "3")

@@ -64,7 +64,7 @@ TEST_F(ABadFile, IsSaidWithItsKeyItsPathAndWhatItIs) {
             std::string::npos);
 }
 
-TEST_F(ABadFile, IsSaidWhereTheUrlOrTheEnvironmentNamesIt) {
+TEST_F(ABadFile, IsSaidWhereTheUrlNamesIt) {
   for (const std::string keyword : {"sslrootcert", "sslcert", "sslkey", "sslcrl", "passfile"}) {
     const std::string error = error_with(url("sslmode=require&" + keyword + "=" + fifo_));
     EXPECT_NE(error.find(keyword + " of server.url " + fifo_ + ": is not a regular file"),
@@ -112,11 +112,11 @@ TEST(ThePasswordOfAPgpassFile, IsTakenWhereThereIsNoOther) {
   const std::string file = dir.path() / "pgpass";
   write_file(file, "*:*:*:scram_user:" + std::string(kPassword) + "\n");
   chmod(file.c_str(), 0600);
-  const Settings settings = {.server = at_postgres() + ", user: scram_user"};
-  Carpool carpool(settings, {.env = {{"PGPASSFILE", file}}});
+  const Settings settings = {.server = url("user=scram_user&passfile=" + file)};
+  Carpool carpool(settings);
   EXPECT_EQ(carpool.connect().query("select current_user").value(), "scram_user");
   chmod(file.c_str(), 0644);
-  Carpool open(settings, {.env = {{"PGPASSFILE", file}}});
+  Carpool open(settings);
   EXPECT_NE(open.connect().error().find("others than its owner can read it"), std::string::npos);
 }
 

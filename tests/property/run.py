@@ -5,6 +5,7 @@ Options that are not known here go to the program itself: --scripts, --first, --
 """
 import argparse
 import importlib.util
+import os
 import subprocess
 import sys
 import tempfile
@@ -31,7 +32,8 @@ def build():
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--binary", type=Path, help="the program, where it is built already")
-    parser.add_argument("--carpool", type=Path, default=drivers.ROOT / "build" / "carpool")
+    parser.add_argument("--carpool", type=Path,
+                        default=os.environ.get("CARPOOL") or drivers.ROOT / "build" / "carpool")
     parser.add_argument("--direct-only", action="store_true",
                         help="PostgreSQL on both sides: checks the test itself")
     parser.add_argument("--seed", default="random", help="a number; by default a new one")

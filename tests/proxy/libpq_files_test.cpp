@@ -19,7 +19,6 @@ class LibpqFilesTest : public testing::Test {
     std::map<std::string, LibpqFile> files;
     for (const LibpqFile& file :
          files_needed(server_, {[&](const std::string& keyword) { return find(options_, keyword); },
-                                [&](const char* name) { return find(environment_, name); },
                                 only_sockets_, version_})) {
       files.emplace(file.keyword, file);
     }
@@ -28,7 +27,6 @@ class LibpqFilesTest : public testing::Test {
 
   config::Server server_;
   std::map<std::string, std::string> options_;
-  std::map<std::string, std::string> environment_;
   bool only_sockets_ = false;
   int version_ = 150'000;
 };
@@ -43,9 +41,7 @@ TEST_F(LibpqFilesTest, LibpqsOwnOnesAreLookedForWhereNobodyNamesAny) {
   for (const auto& [keyword, file] : files) EXPECT_TRUE(file.may_lack) << keyword;
 }
 
-TEST_F(LibpqFilesTest, AKeyOfOursComesBeforeTheUrlAndThatBeforeTheEnvironment) {
-  environment_["PGSSLROOTCERT"] = "/env";
-  EXPECT_EQ(needed().at("sslrootcert").name, "PGSSLROOTCERT /env");
+TEST_F(LibpqFilesTest, AKeyOfOursComesBeforeTheUrl) {
   options_["sslrootcert"] = "/url";
   EXPECT_EQ(needed().at("sslrootcert").name, "sslrootcert of server.url /url");
   server_.ssl_root_cert = "/key";
@@ -60,9 +56,6 @@ TEST_F(LibpqFilesTest, WithoutTlsNoneOfItIsNeeded) {
   options_["password"] = "secret";
   options_["sslmode"] = "disable";
   server_.ssl_root_cert = "/key";
-  EXPECT_TRUE(needed().empty());
-  options_["sslmode"] = "";
-  environment_["PGSSLMODE"] = "disable";
   EXPECT_TRUE(needed().empty());
   options_["sslmode"] = "require";
   EXPECT_FALSE(needed().empty());
@@ -79,8 +72,8 @@ TEST_F(LibpqFilesTest, APasswordFileIsReadAndNoPgpassWhereThereIsAPassword) {
   EXPECT_FALSE(needed().contains("password"));
   EXPECT_FALSE(needed().contains("passfile"));
   options_["password"] = "";
-  environment_["PGPASSFILE"] = "/pgpass";
-  EXPECT_EQ(needed().at("passfile").name, "PGPASSFILE /pgpass");
+  options_["passfile"] = "/pgpass";
+  EXPECT_EQ(needed().at("passfile").name, "passfile of server.url /pgpass");
 }
 
 TEST_F(LibpqFilesTest, WhatIsNoFileIsLeftToLibpq) {

@@ -320,7 +320,7 @@ def watch(home, screenshots, times_count):
 def main():
     parser = argparse.ArgumentParser(prog="./dev page", description=__doc__.split("\n\n")[0])
     parser.add_argument("--screenshots", type=pathlib.Path, help="write them to this folder")
-    parser.add_argument("--no-times", action="store_true",
+    parser.add_argument("--no-times", action="store_true", default="CARPOOL_SANITIZED" in os.environ,
                         help="what the loop's time is does not decide (sanitizers)")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="carpool-page-") as home:

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 #include <httplib.h>
 
+#include <cstdlib>
 #include <sstream>
 #include <stdexcept>
 
@@ -11,7 +12,8 @@ namespace fs = std::filesystem;
 
 namespace {
 
-constexpr const char* kBinary = CARPOOL_BINARY;
+// Another one than that of this build folder where CARPOOL names it.
+const char* const kBinary = std::getenv("CARPOOL") ? std::getenv("CARPOOL") : CARPOOL_BINARY;
 constexpr std::size_t kLogLinesShown_max = 60;
 
 std::string replace_all(std::string text, const std::string& from, const std::string& to) {
