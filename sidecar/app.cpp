@@ -17,6 +17,7 @@
 #include "admin/admin_server.h"
 #include "config/load.h"
 #include "drainer.h"
+#include "exit_codes.h"
 #include "net/loop.h"
 #include "net/signals.h"
 #include "net/timer.h"
@@ -94,16 +95,8 @@ int App::run() {
   raise_descriptor_limit();
   proxy_.emplace(loop_, config);
   drainer_.emplace(loop_, *proxy_, [this](int exit_code) { end(exit_code); });
-  reloader_.begin(*proxy_, loaded, [this] { start_stats_timer(); });
   proxy_->set_console(options_.version, [this] { reloader_.reload("RELOAD at the console"); });
-  if (Status status = proxy_->gatekeeper().load(config); !status) {
-    log::error(status.error().message);
-    return kExitConfig;
-  }
-  if (Status status = proxy_->listen(); !status) {
-    log::error(status.error().message);
-    return kExitFailed;
-  }
+  // The probes come first: what clients wait for may take long, and is told there.
   const config::Admin& admin = config.admin;
   Result<std::unique_ptr<admin::AdminServer>> server = admin::AdminServer::start(
       {admin.address, admin.port, admin.control_address, admin.control_port, options_.version},
@@ -112,20 +105,24 @@ int App::run() {
     log::error(server.error().message);
     return kExitFailed;
   }
+  const auto started = [this, &admin_server = **server] {
+    log::info("listening", {{"version", options_.version},
+                            {"address", proxy_->config().listen.address},
+                            {"port", proxy_->port()},
+                            {"admin_port", admin_server.port()},
+                            {"control_port", admin_server.control_port()},
+                            {"config", reloader_.source()},
+                            {"hash", reloader_.view().hash}});
+  };
   start_stats_timer();
-  log::info("listening", {{"version", options_.version},
-                          {"address", config.listen.address},
-                          {"port", proxy_->port()},
-                          {"admin_port", (*server)->port()},
-                          {"control_port", (*server)->control_port()},
-                          {"config", reloader_.source()},
-                          {"hash", loaded.sha256}});
+  reloader_.begin(*proxy_, loaded,
+                  {[this] { start_stats_timer(); }, started, [this](int code) { end(code); }});
   loop_.run();
   (*server).reset();  // no question comes any more
   let_others_end();
   log::info("ended", {{"exit_code", exit_code_}});
-  // Not even a thread that a silent PostgreSQL holds keeps the process.
-  if (proxy_->threads_busy()) std::_Exit(exit_code_);
+  // Not even a thread that a silent PostgreSQL, or a mount that hangs, holds keeps the process.
+  if (proxy_->threads_busy() || reloader_.threads_busy()) std::_Exit(exit_code_);
   proxy_.reset();
   return exit_code_;
 }
@@ -173,7 +170,8 @@ admin::Source App::make_source() {
 
 admin::Readiness App::readiness() {
   admin::Readiness readiness;
-  readiness.started = true;
+  readiness.started = reloader_.started();
+  readiness.waits_for = reloader_.waits_for();
   readiness.draining = drainer_->draining();
   readiness.detail = proxy_->why_no_database();
   readiness.database_ok = readiness.detail.empty();

@@ -2,7 +2,8 @@
 // them down again; nothing else wires parts together. Changes of the configuration are the
 // Reloader's, the end is the Drainer's.
 //
-//   watch the directory -> read the configuration -> listen -> admin -> run -> drain -> exit code
+//   watch the directory -> read the configuration -> admin -> run: read the credentials -> listen
+//     -> drain -> exit code
 #pragma once
 
 #include <string>

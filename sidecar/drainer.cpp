@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "exit_codes.h"
 #include "proxy/log.h"
 
 namespace carpool {

@@ -15,11 +15,6 @@
 
 namespace carpool {
 
-constexpr int kExitClean = 0;
-constexpr int kExitFailed = 1;
-constexpr int kExitCut = 3;
-constexpr int kExitConfig = 78;
-
 class Drainer {
  public:
   // After drain.timeout, how long transactions may still take to end. The kubelet's default grace

@@ -1,107 +1,30 @@
 #include "reloader.h"
 
-#include <unistd.h>
+#include <fmt/format.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdlib>
-#include <fstream>
-#include <memory>
+#include <utility>
 
 #include "config/diff.h"
+#include "exit_codes.h"
+#include "mounts.h"
 #include "proxy/log.h"
 
 namespace carpool {
 namespace {
 
 namespace log = proxy::log;
+using proxy::Credentials;
+using proxy::CredentialsPlan;
+using proxy::CredentialsReader;
 
 double unix_seconds() {
   return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
 }
 
-std::string directory_of(const std::string& path) {
-  const std::size_t slash = path.rfind('/');
-  if (slash == std::string::npos) return ".";
-  return slash == 0 ? "/" : path.substr(0, slash);
-}
-
-// A file mounted by subPath is a mount point of its own, and the kubelet never updates it.
-bool is_sub_path_mount(const std::string& path) {
-  if (access((directory_of(path) + "/..data").c_str(), F_OK) == 0) return false;
-  std::unique_ptr<char, decltype(&std::free)> real(realpath(path.c_str(), nullptr), &std::free);
-  std::ifstream mounts("/proc/self/mountinfo");
-  std::string id, parent, device, root, point, rest;
-  while (real != nullptr && mounts >> id >> parent >> device >> root >> point &&
-         std::getline(mounts, rest)) {
-    if (point == real.get()) return true;
-  }
-  return false;
-}
-
-}  // namespace
-
-Reloader::Reloader(net::Loop& loop, std::string config_file, config::Environment environment)
-    : loop_(loop),
-      config_file_(std::move(config_file)),
-      environment_(std::move(environment)),
-      watch_(loop, [this] { reload("watch"); }) {
-  view_.source = config_file_.empty() ? "environment" : config_file_;
-  if (!config_file_.empty()) watch_.watch({directory_of(config_file_)});
-}
-
-config::LoadResult Reloader::load() const {
-  return config_file_.empty() ? config::load_environment(environment_)
-                              : config::load_file(config_file_, environment_);
-}
-
-void Reloader::begin(proxy::Proxy& proxy, const config::LoadResult& loaded,
-                     std::function<void()> applied) {
-  proxy_ = &proxy;
-  on_applied_ = std::move(applied);
-  seen_hash_ = loaded.sha256;
-  report(loaded.warnings, "configuration");
-  if (!config_file_.empty() && is_sub_path_mount(config_file_)) {
-    standing_warnings_.push_back(
-        "the configuration is mounted by subPath: the kubelet never updates it. Mount the whole "
-        "ConfigMap as a directory");
-    log::warn(standing_warnings_.back(), {{"file", config_file_}});
-  }
-  watch_files(*loaded.config);
-  this->applied(loaded);
-}
-
-admin::ConfigView Reloader::view() const {
-  admin::ConfigView view = view_;
-  view.effective_json = config::masked_json(proxy_->config());
-  view.age_us = loop_.now_us() - applied_us_;
-  view.watch = watch_.mechanism();
-  if (!credentials_error_.empty()) {
-    view.warnings.push_back("credentials rejected, the old ones stay: " + credentials_error_);
-  }
-  return view;
-}
-
-void Reloader::watch_files(const config::Config& config) {
-  std::vector<std::string> directories;
-  const auto add = [&](const std::string& file) {
-    if (!file.empty()) directories.push_back(directory_of(file));
-  };
-  add(config_file_);
-  add(config.auth.users_file);
-  add(config.auth.salt_file);
-  add(config.listen.tls.cert_file);
-  add(config.listen.tls.key_file);
-  add(config.listen.tls.ca_file);
-  for (const config::Database& database : config.databases) {
-    add(database.server.password_file);
-    add(database.server.ssl_root_cert);
-    add(database.server.ssl_cert);
-    add(database.server.ssl_key);
-  }
-  watch_.watch(directories);
-}
-
-void Reloader::report(const std::vector<config::Problem>& problems, const char* message) const {
+void report(const std::vector<config::Problem>& problems, const char* message) {
   for (const config::Problem& problem : problems) {
     log::warn(message, {{"key", problem.path},
                         {"line", problem.line},
@@ -110,75 +33,275 @@ void Reloader::report(const std::vector<config::Problem>& problems, const char* 
   }
 }
 
-void Reloader::reload(const char* why) {
-  if (!proxy_) return;
-  if (proxy_->gatekeeper().loading()) {
-    asked_again_ = true;
-    return;
-  }
-  if (!config_file_.empty() && reload_config(why)) return;
-  reload_credentials();
+config::Problem problem_of(const Error& error) {
+  return {"", 0, 0, error.message};
 }
 
-bool Reloader::reload_config(const char* why) {
-  using proxy::Gatekeeper;
-  const config::LoadResult loaded = load();
-  config::Config next;
-  if (loaded.config) next = config::apply_live(proxy_->config(), *loaded.config);
-  const bool unblocked =
-      blocked_by_ && loaded.config && Gatekeeper::fingerprint(next) != *blocked_by_;
+}  // namespace
+
+Reloader::Reloader(net::Loop& loop, std::string config_file, config::Environment environment)
+    : loop_(loop),
+      config_file_(std::move(config_file)),
+      environment_(std::move(environment)),
+      watch_(loop, [this] { reload("watch"); }),
+      aside_(loop) {
+  view_.source = config_file_.empty() ? "environment" : config_file_;
+  if (!config_file_.empty()) watch_.watch_now(directory_of(config_file_));
+}
+
+config::LoadResult Reloader::load() const {
+  return config_file_.empty() ? config::load_environment(environment_)
+                              : config::load_file(config_file_, environment_);
+}
+
+// ---- the start
+
+void Reloader::begin(proxy::Proxy& proxy, const config::LoadResult& loaded, Events events) {
+  proxy_ = &proxy;
+  events_ = std::move(events);
+  seen_hash_ = loaded.sha256;
+  report(loaded.warnings, "configuration");
+  if (!config_file_.empty() && is_sub_path_mount(config_file_)) {
+    mount_warnings_.push_back(
+        "the configuration is mounted by subPath: the kubelet never updates it. Mount the whole "
+        "ConfigMap as a directory");
+    log::warn(mount_warnings_.back(), {{"file", config_file_}});
+  }
+  note(loaded);
+  watch_files();
+  look_for_open_secrets();
+  const CredentialsPlan plan(*loaded.config);
+  current_ = make_reader(plan);
+  if (!plan.needs_files()) return start(Credentials::without_files(plan));
+  current_->read();
+  be_patient();
+}
+
+void Reloader::start(Result<Credentials> credentials) {
+  if (!credentials) {
+    log::error(credentials.error().message);
+    return events_.failed(kExitConfig);
+  }
+  take(std::move(*credentials));
+  if (Status status = proxy_->listen(); !status) {
+    log::error(status.error().message);
+    return events_.failed(kExitFailed);
+  }
+  started_ = true;
+  events_.started();
+}
+
+std::string Reloader::waits_for() const {
+  return started_ || current_ == nullptr ? "" : current_->describe();
+}
+
+// ---- what changes
+
+void Reloader::reload(const char* why) {
+  if (proxy_ == nullptr) return;
+  if (!config_file_.empty()) look_at_file(why);
+  look_at_credentials();
+}
+
+void Reloader::look_at_file(const char* why) {
+  config::LoadResult loaded = load();
   // A file that cannot be read has no hash; it is told of once, until it is back.
-  if (loaded.sha256 == seen_hash_ && !unblocked) {
+  if (loaded.sha256 == seen_hash_) {
     view_.reloads_unchanged++;
-    return false;
+    if (pending_) settle();  // what stood in its way may be gone
+    return;
   }
   seen_hash_ = loaded.sha256;
-  blocked_by_.reset();
   log::info("configuration changed", {{"why", why}, {"hash", loaded.sha256}});
-  if (!loaded.config) {
-    reject(loaded.problems);
-    return false;
+  // What has been read for the one before may be what this one needs.
+  Pending next;
+  if (pending_) next = std::move(*pending_);
+  pending_.reset();
+  if (!loaded.config) return reject(loaded.problems);
+  next.loaded = std::move(loaded);
+  next.rest_in_force = false;
+  next.said.clear();
+  pending_ = std::move(next);
+  settle();
+}
+
+void Reloader::look_at_credentials() {
+  if (current_->plan().needs_files()) current_->read();
+  if (pending_ && pending_->reader != nullptr && pending_->reader->plan().needs_files()) {
+    pending_->reader->read();
   }
-  Gatekeeper& gatekeeper = proxy_->gatekeeper();
-  if (Gatekeeper::fingerprint(next) == gatekeeper.fingerprint()) {
-    apply(loaded, next);
-    return false;
+  be_patient();
+}
+
+void Reloader::settle() {
+  const config::InForce next = config::in_force(proxy_->config(), *pending_->loaded.config);
+  if (!next.config) {
+    reject(next.problems);
+    return pending_.reset();  // nothing but another file, or a restart, can change that
   }
-  gatekeeper.load_later(next, [this, loaded, next](const Status& status) {
-    if (status) {
-      credentials_error_.clear();
-      apply(loaded, next);
+  const CredentialsPlan plan(*next.config);
+  if (!started_) return settle_before_start(*next.config);
+  if (plan == current_->plan()) {
+    pending_->reader.reset();
+    pending_->credentials.reset();
+    if (apply(*next.config)) pending_.reset();
+    return;
+  }
+  if (pending_->reader == nullptr || pending_->reader->plan() != plan) {
+    pending_->reader = make_reader(plan);
+    pending_->credentials.reset();
+    if (plan.needs_files()) {
+      pending_->reader->read();
     } else {
-      blocked_by_ = proxy_->gatekeeper().fingerprint();
-      reject({config::Problem{"", 0, 0, status.error().message}});
+      pending_->credentials = Credentials::without_files(plan);
     }
-    reload_again();
+    watch_files();
+  }
+  if (!pending_->credentials) return settle_late();
+  if (!*pending_->credentials) return reject({problem_of(pending_->credentials->error())});
+  if (!apply(*next.config)) return;
+  // The same turn: nobody has seen the one without the other.
+  take(std::move(**pending_->credentials));
+  current_ = std::move(pending_->reader);
+  pending_.reset();
+  watch_files();
+}
+
+// Nobody is served yet, by whichever credentials: those of the newest file are waited for.
+void Reloader::settle_before_start(const config::Config& next) {
+  if (!apply(next)) return;
+  pending_.reset();
+  const CredentialsPlan plan(next);
+  if (plan == current_->plan()) return;
+  current_ = make_reader(plan);
+  if (!plan.needs_files()) return start(Credentials::without_files(plan));
+  current_->read();
+}
+
+// The credentials are still being read. Where that takes long, all the rest comes before them.
+void Reloader::settle_late() {
+  if (pending_->reader->reading_us() < kPatience_us) return be_patient();
+  if (pending_->rest_in_force) return;
+  const config::InForce rest =
+      config::in_force(proxy_->config(), *pending_->loaded.config, config::Late::Credentials);
+  const std::string what = pending_->reader->describe();
+  if (rest.config && apply(*rest.config)) {
+    pending_->rest_in_force = true;
+    log::warn("configuration in force but for its credentials, which are late", {{"late", what}});
+  } else if (pending_->said.empty()) {
+    pending_->said = rest.config ? "" : config::format(rest.problems.front(), view_.source);
+    view_.last_result = "waiting";
+    log::warn("configuration waits for its credentials, which are late",
+              {{"late", what}, {"why", pending_->said}});
+  }
+}
+
+void Reloader::told(CredentialsReader& reader, Result<Credentials> credentials) {
+  if (&reader != current_.get()) {
+    pending_->credentials = std::move(credentials);
+    return settle();
+  }
+  said_late_ = false;
+  if (!started_) return start(std::move(credentials));
+  if (credentials) {
+    take(std::move(*credentials));
+    log::info("credentials reloaded");
+  } else {
+    credentials_error_ = credentials.error().message;
+    log::error("credentials rejected, the old ones stay", {{"error", credentials_error_}});
+  }
+}
+
+bool Reloader::reads() const {
+  return current_->reading_us() > 0 ||
+         (pending_ && pending_->reader != nullptr && pending_->reader->reading_us() > 0);
+}
+
+void Reloader::be_patient() {
+  Micros left_us = kPatience_us + kMicrosPerMilli;
+  bool waits = false;
+  const auto add = [&](const CredentialsReader& reader) {
+    const Micros reading_us = reader.reading_us();
+    if (reading_us == 0 || reading_us >= kPatience_us) return;
+    waits = true;
+    left_us = std::min(left_us, kPatience_us + kMicrosPerMilli - reading_us);
+  };
+  add(*current_);
+  if (pending_ && pending_->reader != nullptr) add(*pending_->reader);
+  if (!waits) return;
+  patience_.start(loop_, left_us, 0, [this] {
+    patience_.stop();
+    if (pending_ && started_) settle();
+    if (current_->reading_us() >= kPatience_us && !std::exchange(said_late_, true)) {
+      log::warn(started_ ? "credentials are late, the old ones stay meanwhile"
+                         : "not started: credentials are late",
+                {{"late", current_->describe()}});
+    }
+    be_patient();
   });
+}
+
+std::unique_ptr<CredentialsReader> Reloader::make_reader(const CredentialsPlan& plan) {
+  return std::make_unique<CredentialsReader>(
+      loop_, aside_, plan, proxy_->gatekeeper().salt_secret(),
+      [this](CredentialsReader& reader, Result<Credentials> credentials) {
+        told(reader, std::move(credentials));
+      });
+}
+
+// ---- in force or not
+
+bool Reloader::apply(const config::Config& next) {
+  const std::vector<config::KeyChange> changes =
+      config::diff(proxy_->config(), *pending_->loaded.config);
+  const config::Config before = proxy_->config();
+  if (Status status = proxy_->apply(next); !status) {
+    reject({problem_of(status.error())});
+    return false;
+  }
+  const std::vector<config::KeyChange> came = config::diff(before, next);
+  view_.applied.clear();
+  view_.needs_restart.clear();
+  for (const config::KeyChange& change : came) {
+    view_.applied.push_back(change.key);
+    log::info("configuration applied",
+              {{"key", change.key}, {"before", change.before}, {"after", change.after}});
+  }
+  for (const config::KeyChange& change : changes) {
+    if (change.live) continue;
+    view_.needs_restart.push_back(change.key);
+    log::info("configuration waits for a restart",
+              {{"key", change.key}, {"before", change.before}, {"after", change.after}});
+  }
+  log::configure(next.log);
+  view_.reloads_applied++;
+  note(pending_->loaded);
+  watch_files();
+  look_for_open_secrets();
+  events_.applied();
   return true;
 }
 
-void Reloader::reload_credentials() {
-  proxy::Gatekeeper& gatekeeper = proxy_->gatekeeper();
-  if (proxy::Gatekeeper::fingerprint(proxy_->config()) == gatekeeper.fingerprint()) return;
-  gatekeeper.load_later(proxy_->config(), [this](const Status& status) {
-    if (status) {
-      credentials_error_.clear();
-      log::info("credentials reloaded");
-    } else {
-      credentials_error_ = status.error().message;
-      log::error("credentials rejected, the old ones stay", {{"error", credentials_error_}});
-    }
-    reload_again();
-  });
-}
-
-void Reloader::reload_again() {
-  if (!asked_again_) return;
-  asked_again_ = false;
-  reload("asked for meanwhile");
+void Reloader::note(const config::LoadResult& loaded) {
+  view_.last_result = "applied";
+  view_.last_reload_successful = true;
+  view_.last_success_unix_seconds = unix_seconds();
+  view_.hash = loaded.sha256;
+  view_.errors.clear();
+  view_.warnings.clear();
+  for (const config::Problem& warning : loaded.warnings) {
+    view_.warnings.push_back(config::format(warning, view_.source));
+  }
+  applied_us_ = loop_.now_us();
 }
 
 void Reloader::reject(const std::vector<config::Problem>& problems) {
+  if (pending_) {
+    // It is tried again and again: one that fails as before is nothing new.
+    std::string why = config::format(problems.front(), view_.source);
+    if (pending_->said == why) return;
+    pending_->said = std::move(why);
+  }
   view_.reloads_rejected++;
   view_.last_result = "rejected";
   view_.last_reload_successful = false;
@@ -186,36 +309,75 @@ void Reloader::reject(const std::vector<config::Problem>& problems) {
   for (const config::Problem& problem : problems) {
     view_.errors.push_back(config::format(problem, view_.source));
   }
-  report(problems, "configuration rejected, the old one stays");
+  report(problems, pending_ && pending_->rest_in_force
+                       ? "credentials rejected, the old ones stay; the rest is in force"
+                       : "configuration rejected, the old one stays");
 }
 
-void Reloader::apply(const config::LoadResult& loaded, const config::Config& next) {
-  view_.applied.clear();
-  view_.needs_restart.clear();
-  for (const config::KeyChange& change : config::diff(proxy_->config(), *loaded.config)) {
-    (change.live ? view_.applied : view_.needs_restart).push_back(change.key);
-    log::info(change.live ? "configuration applied" : "configuration waits for a restart",
-              {{"key", change.key}, {"before", change.before}, {"after", change.after}});
-  }
-  log::configure(next.log);
-  proxy_->apply(next);
-  watch_files(next);
-  view_.reloads_applied++;
-  applied(loaded);
-  on_applied_();
+void Reloader::take(Credentials credentials) {
+  credentials_error_.clear();
+  credentials_warnings_ = credentials.warnings;
+  for (const std::string& warning : credentials_warnings_) log::warn(warning);
+  proxy_->gatekeeper().take(std::move(credentials));
 }
 
-void Reloader::applied(const config::LoadResult& loaded) {
-  view_.last_result = "applied";
-  view_.last_reload_successful = true;
-  view_.last_success_unix_seconds = unix_seconds();
-  view_.hash = loaded.sha256;
-  view_.errors.clear();
-  view_.warnings = standing_warnings_;
-  for (const config::Problem& warning : loaded.warnings) {
-    view_.warnings.push_back(config::format(warning, view_.source));
+// ---- files
+
+void Reloader::watch_files() {
+  std::vector<std::string> directories;
+  if (!config_file_.empty()) directories.push_back(directory_of(config_file_));
+  const auto add = [&directories](const config::Config& config) {
+    for (const NamedFile& file : files_of(config)) directories.push_back(directory_of(file.path));
+  };
+  add(proxy_->config());
+  if (pending_) add(*pending_->loaded.config);
+  watch_.watch(directories);
+}
+
+void Reloader::look_for_open_secrets() {
+  auto found = std::make_shared<std::vector<std::string>>();
+  aside_.run([found, files = files_of(proxy_->config())] { *found = warn_of_open_secrets(files); },
+             [this, found] {
+               for (const std::string& warning : *found) {
+                 const auto& known = open_secrets_;
+                 if (std::find(known.begin(), known.end(), warning) != known.end()) continue;
+                 log::warn(warning);
+               }
+               open_secrets_ = std::move(*found);
+             });
+}
+
+// ---- what is seen of it
+
+std::vector<std::string> Reloader::late() const {
+  std::vector<std::string> late;
+  if (started_ && current_->reading_us() >= kPatience_us) {
+    late.push_back(current_->describe() + ": the old credentials stay meanwhile");
   }
-  applied_us_ = loop_.now_us();
+  if (pending_ && pending_->reader != nullptr && !pending_->credentials &&
+      pending_->reader->reading_us() >= kPatience_us) {
+    late.push_back(pending_->reader->describe() +
+                   (pending_->rest_in_force ? ": the rest of the change is in force"
+                                            : ": the whole change waits, " + pending_->said));
+  }
+  return late;
+}
+
+admin::ConfigView Reloader::view() const {
+  admin::ConfigView view = view_;
+  view.effective_json = config::masked_json(proxy_->config());
+  view.age_us = loop_.now_us() - applied_us_;
+  view.watch = watch_.mechanism();
+  view.late = late();
+  for (const auto* more : {&mount_warnings_, &open_secrets_, &credentials_warnings_}) {
+    view.warnings.insert(view.warnings.end(), more->begin(), more->end());
+  }
+  if (!credentials_error_.empty()) {
+    view.warnings.push_back("credentials rejected, the old ones stay: " + credentials_error_);
+  }
+  const bool next_are_good = !pending_ || !pending_->credentials || *pending_->credentials;
+  view.credentials_last_reload_successful = credentials_error_.empty() && next_are_good;
+  return view;
 }
 
 }  // namespace carpool

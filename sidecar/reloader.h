@@ -1,12 +1,20 @@
-// Reloader: brings the configuration file, and the files that it names, into force while clients
-// are served: it watches them, reads what has changed, has it judged, and applies it or says why
-// not. It never decides what a configuration means; config/ and the proxy do.
+// Reloader: brings the configuration, and the files that it names, into force, at the start and
+// while clients are served: it watches them, has what changed read and judged, and applies it or
+// says why not. What a configuration means is decided by config/ and the proxy.
 //
-//   a change is seen -> load -> credentials, if others are meant -> proxy.apply()
-//                         \__________________\__ rejected: the old one stays, /config says why
+//   the file changes -> load -> what would be in force? -> other credentials? -> proxy.apply()
+//                         \__________\____________________\____________\__ rejected: all stays
+//
+// Credentials are read aside, since their files may take long or hang. A change waits for those
+// that it needs, so that it comes whole, or is rejected whole; but not longer than kPatience_us:
+// then the rest of it comes first, where that is a configuration in its own right, and the
+// credentials come late and alone. A later change is not held up by an older one that waits.
+//
+// Invariant: what is in force would have been accepted at a start.
 #pragma once
 
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -14,14 +22,25 @@
 #include "admin/admin_server.h"
 #include "config/config.h"
 #include "config/load.h"
+#include "net/aside.h"
 #include "net/file_watch.h"
 #include "net/loop.h"
+#include "net/timer.h"
+#include "proxy/credentials_reader.h"
 #include "proxy/proxy.h"
 
 namespace carpool {
 
 class Reloader {
  public:
+  static constexpr Micros kPatience_us = 2 * kMicrosPerSecond;
+
+  struct Events {
+    std::function<void()> applied;              // after each change
+    std::function<void()> started;              // once: clients can connect
+    std::function<void(int exit_code)> failed;  // instead of it, logged
+  };
+
   // `config_file` empty: the environment is the configuration. `loop` must outlive it. From here on
   // the file's directory is watched, so that no change falls between that and the first load().
   Reloader(net::Loop& loop, std::string config_file, config::Environment environment);
@@ -30,37 +49,70 @@ class Reloader {
   // For messages: the file, or "environment".
   const std::string& source() const { return view_.source; }
 
-  // Goes on from `loaded`, which is valid and in force. `proxy` must outlive it; `applied` is
-  // called after each change.
-  void begin(proxy::Proxy& proxy, const config::LoadResult& loaded, std::function<void()> applied);
+  // Begins with `loaded`, which is valid, and with which `proxy` was made: it listens as soon as
+  // the credentials have been read. `proxy` must outlive it.
+  void begin(proxy::Proxy& proxy, const config::LoadResult& loaded, Events events);
+  // Something may have changed. `why` is for the log.
   void reload(const char* why);
+
+  bool started() const { return started_; }
+  // Until then: for what, in words.
+  std::string waits_for() const;
   admin::ConfigView view() const;
+  // Whether what the files say is not known yet: else all that can be in force is.
+  bool reads() const;
+  // Whether a thread still reads, which may be for ever.
+  bool threads_busy() const { return aside_.running() > 0; }
 
  private:
-  void watch_files(const config::Config& config);
-  void report(const std::vector<config::Problem>& problems, const char* message) const;
-  // True where the rest comes when the credentials have been read.
-  bool reload_config(const char* why);
-  void reload_credentials();
-  void reload_again();
+  // A valid file that is not, or not wholly, in force.
+  struct Pending {
+    config::LoadResult loaded;
+    // Of other credentials than those in force, and what came of it. Null: none are meant.
+    std::unique_ptr<proxy::CredentialsReader> reader;
+    std::optional<Result<proxy::Credentials>> credentials;
+    bool rest_in_force = false;  // all but the credentials
+    std::string said;            // why it is not in force, as it was told last
+  };
+
+  void look_at_file(const char* why);
+  void look_at_credentials();
+  // Brings what is pending into force, as far as it can be now.
+  void settle();
+  void settle_before_start(const config::Config& next);
+  void settle_late();
+  void told(proxy::CredentialsReader& reader, Result<proxy::Credentials> credentials);
+  void start(Result<proxy::Credentials> credentials);
+  bool apply(const config::Config& next);
+  void take(proxy::Credentials credentials);
   void reject(const std::vector<config::Problem>& problems);
-  void apply(const config::LoadResult& loaded, const config::Config& next);
-  void applied(const config::LoadResult& loaded);
+  std::unique_ptr<proxy::CredentialsReader> make_reader(const proxy::CredentialsPlan& plan);
+  void be_patient();
+  void watch_files();
+  void look_for_open_secrets();
+  void note(const config::LoadResult& loaded);
+  std::vector<std::string> late() const;
 
   net::Loop& loop_;
   const std::string config_file_;
   const config::Environment environment_;
   net::FileWatch watch_;
+  net::Aside aside_;
+  net::Timer patience_;
   proxy::Proxy* proxy_ = nullptr;  // null until begin()
-  std::function<void()> on_applied_;
+  Events events_;
+  bool started_ = false;
 
   std::string seen_hash_;  // of the last file that was looked at
-  // Of the credentials for want of which that file was turned down: others may let it in.
-  std::optional<std::string> blocked_by_;
-  std::string credentials_error_;  // of the running configuration's; empty: they are good
-  bool asked_again_ = false;       // a reload was asked for while credentials were being read
-  admin::ConfigView view_;         // what does not change by itself
-  std::vector<std::string> standing_warnings_;  // those of no file's content
+  std::optional<Pending> pending_;
+  std::unique_ptr<proxy::CredentialsReader> current_;  // of the credentials in force
+  std::string credentials_error_;  // of their last reading; empty: they are as the files say
+  bool said_late_ = false;         // that this reading is late
+
+  admin::ConfigView view_;                         // what does not change by itself
+  std::vector<std::string> mount_warnings_;        // about how the file is mounted
+  std::vector<std::string> open_secrets_;          // as warn_of_open_secrets() says
+  std::vector<std::string> credentials_warnings_;  // of those in force
   Micros applied_us_ = 0;
 };
 

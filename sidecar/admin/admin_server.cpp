@@ -72,7 +72,9 @@ bool is_ready(const Readiness& readiness) {
 }
 
 std::string why_not_ready(const Readiness& readiness) {
-  if (!readiness.started) return "not started";
+  if (!readiness.started) {
+    return readiness.waits_for.empty() ? "not started" : "not started: " + readiness.waits_for;
+  }
   if (readiness.draining) return "draining";
   return readiness.detail.empty() ? "the database cannot be reached"
                                   : "the database cannot be reached: " + readiness.detail;
@@ -169,7 +171,7 @@ void AdminServer::Impl::get(const Request& in, Response& out) {
 void AdminServer::Impl::startupz(const Request&, Response& out) {
   const std::optional<Readiness> readiness = source.readiness();
   if (!readiness) return set_error(out, 503, kNoAnswer);
-  if (!readiness->started) return set_error(out, 503, "not started");
+  if (!readiness->started) return set_error(out, 503, why_not_ready(*readiness));
   set_json(out, 200, R"({"status":"started"})");
 }
 

@@ -40,7 +40,8 @@ struct Readiness {
   bool draining = false;  // told to leave: not ready, still alive
   bool database_ok = false;
   bool database_required = false;  // admin.readyWhen: database
-  std::string detail;  // why the database is not ok; empty where there is nothing to say
+  std::string detail;     // why the database is not ok; empty where there is nothing to say
+  std::string waits_for;  // what it starts after, while it has not started; may be empty
 };
 
 // The configuration as observed. All strings already masked.
@@ -49,11 +50,13 @@ struct ConfigView {
   std::string hash;
   std::string source;       // a path, or "environment"
   Micros age_us = 0;        // since it was applied
-  std::string last_result;  // applied | unchanged | rejected
+  std::string last_result;  // applied | waiting | rejected
   std::vector<std::string> errors;
   std::vector<std::string> applied;        // keys that the last change applied
   std::vector<std::string> needs_restart;  // keys that wait for one
+  std::vector<std::string> late;           // files that are still being read, and what waits
   bool last_reload_successful = false;
+  bool credentials_last_reload_successful = true;
   double last_success_unix_seconds = 0;
   std::uint64_t reloads_applied = 0;
   std::uint64_t reloads_rejected = 0;

@@ -205,6 +205,9 @@ void add_config(Families& out, const ConfigView& config) {
           1, {{"hash", valid_utf8(config.hash)}});
   out.one(MetricType::Gauge, "carpool_config_last_reload_successful",
           "1 when the last configuration read was valid.", config.last_reload_successful ? 1 : 0);
+  out.one(MetricType::Gauge, "carpool_credentials_last_reload_successful",
+          "1 when the users' file, certificate and key were good when they were last read.",
+          config.credentials_last_reload_successful ? 1 : 0);
   out.one(MetricType::Gauge, "carpool_config_last_reload_success_timestamp_seconds",
           "When a configuration was last applied, in Unix time.", config.last_success_unix_seconds);
   out.begin(MetricType::Counter, "carpool_config_reloads_total",

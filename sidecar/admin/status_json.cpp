@@ -227,6 +227,8 @@ std::string config_json(const ConfigView& config) {
                  {"warnings", config.warnings},
                  {"applied", config.applied},
                  {"needsRestart", config.needs_restart},
+                 {"late", config.late},
+                 {"credentialsLastReloadSuccessful", config.credentials_last_reload_successful},
                  {"reloads",
                   {{"applied", config.reloads_applied},
                    {"rejected", config.reloads_rejected},

@@ -300,6 +300,7 @@ function showConfig(config) {
   const lists = [
     ['Rejected; the configuration before it stays in force', config.errors, 'critical'],
     ['Waits for a restart', config.needsRestart, 'warning'],
+    ['Late', config.late, 'warning'],
     ['Warnings', config.warnings, 'warning'],
     ['Applied by the last change', config.applied, 'soft']];
   const wanted = JSON.stringify(lists);

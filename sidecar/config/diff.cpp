@@ -4,8 +4,10 @@
 
 #include <algorithm>
 
+#include "config/draft.h"
 #include "config/keys.h"
 #include "config/text.h"
+#include "config/validate.h"
 
 namespace carpool::config {
 namespace {
@@ -73,6 +75,46 @@ void add_database_changes(const Config& running, const Config& desired,
   }
 }
 
+std::vector<Problem> problems_of(const Config& config) {
+  Draft draft = draft_of(config);
+  validate(draft);
+  sort_problems(draft.problems);
+  return std::move(draft.problems);
+}
+
+// Whether `problem` is gone once `key` is as in `other`.
+bool solves(const Key& key, const Config& other, const Config& mixture, const Problem& problem) {
+  Config tried = mixture;
+  key.set(tried, key.get(other));
+  const std::vector<Problem> left = problems_of(tried);
+  return std::find(left.begin(), left.end(), problem) == left.end();
+}
+
+// A problem that only the mixture has, in words about the change: its file alone has none.
+Problem explain(const Problem& problem, const Config& running, const Config& desired,
+                const Config& mixture, const std::vector<const Key*>& waiting) {
+  std::vector<std::string> without;
+  for (const Key* key : waiting) {
+    if (!solves(*key, desired, mixture, problem)) continue;
+    without.push_back(fmt::format("`{}` ({})", key->path, to_masked_text(*key, key->get(running))));
+  }
+  if (without.empty()) {  // no single one of them
+    for (const Key* key : waiting) without.push_back(fmt::format("`{}`", key->path));
+  }
+  std::string blamed;  // the changed key that cannot come
+  for (const Key& key : keys()) {
+    if (key.get(running) == key.get(mixture) || !solves(key, running, mixture, problem)) continue;
+    blamed = key.path;
+    break;
+  }
+  if (blamed.empty()) blamed = problem.path;
+  return {blamed, 0, 0,
+          fmt::format("cannot come without {}, which {} {}: `{}` {}", enumerate(without, "and"),
+                      without.size() == 1 ? "waits for" : "wait for",
+                      waiting.front()->live ? "files that are still being read" : "a restart",
+                      problem.path, problem.message)};
+}
+
 }  // namespace
 
 std::vector<KeyChange> diff(const Config& running, const Config& desired) {
@@ -86,12 +128,28 @@ std::vector<KeyChange> diff(const Config& running, const Config& desired) {
   return changes;
 }
 
-Config apply_live(const Config& running, const Config& desired) {
-  Config applied = desired;
+bool needs_credentials(const Key& key) {
+  return key.path.starts_with("auth.") || key.path.starts_with("listen.tls.");
+}
+
+InForce in_force(const Config& running, const Config& desired, Late late) {
+  const auto waits = [late](const Key& key) {
+    return !key.live || (late == Late::Credentials && needs_credentials(key));
+  };
+  Config mixture = desired;
+  std::vector<const Key*> waiting;
   for (const Key& key : keys()) {
-    if (!key.live) key.set(applied, key.get(running));
+    if (!waits(key) || key.get(running) == key.get(desired)) continue;
+    key.set(mixture, key.get(running));
+    waiting.push_back(&key);
   }
-  return applied;
+  if (waiting.empty()) return {std::move(mixture), {}};
+  InForce result;
+  for (const Problem& problem : problems_of(mixture)) {
+    result.problems.push_back(explain(problem, running, desired, mixture, waiting));
+  }
+  if (result.problems.empty()) result.config = std::move(mixture);
+  return result;
 }
 
 }  // namespace carpool::config

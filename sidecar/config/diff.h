@@ -1,12 +1,16 @@
 // What a new configuration changes, key by key, and what of it can be applied without a restart.
 // Pure values; it never decides how a change is applied.
-// Invariant: diff(r, apply_live(r, d)) holds exactly the changes of diff(r, d) that are live.
+// Invariant: diff(r, *in_force(r, d).config) holds exactly the changes of diff(r, d) that are live.
 #pragma once
 
+#include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "config/config.h"
+#include "config/keys.h"
+#include "config/problem.h"
 
 namespace carpool::config {
 
@@ -23,7 +27,22 @@ struct KeyChange {
 // decides the first match, is the key "databases".
 std::vector<KeyChange> diff(const Config& running, const Config& desired);
 
-// `desired`, but with the keys that need a restart as in `running`.
-Config apply_live(const Config& running, const Config& desired);
+// Which keys cannot come into force now: those that need a restart; or, beside them, those for
+// which files have to be read first (see needs_credentials()).
+enum class Late : std::uint8_t { Restart, Credentials };
+
+// What comes into force of a change: `desired`, but with the keys that cannot come now as in
+// `running`. It has been validated by the rules of a file, so that what is in force is always
+// something that would have been accepted at start; each problem names the key that waits, and the
+// changed key that cannot come without it.
+//   config.has_value() == problems.empty()
+struct InForce {
+  std::optional<Config> config;
+  std::vector<Problem> problems;
+};
+InForce in_force(const Config& running, const Config& desired, Late late = Late::Restart);
+
+// Whether the key says who may come in and by which files: auth.* and listen.tls.*.
+bool needs_credentials(const Key& key);
 
 }  // namespace carpool::config

@@ -169,18 +169,17 @@ Key admin_users() {
 }
 
 void add_listen(std::vector<Key>& table) {
-  table.push_back(
-      restart(matching(text("listen.address", AT(listen.address),
-                            "The IP address on which clients connect. `auth.mode: trust` "
-                            "demands a loopback address."),
-                       kAddress)));
-  table.push_back(
-      restart(port("listen.port", AT(listen.port), "The TCP port on which clients connect.")));
-  table.push_back(restart(matching(
+  table.push_back(matching(
+      text("listen.address", AT(listen.address),
+           "The IP address on which clients connect. `auth.mode: trust` demands a loopback "
+           "address. Who is connected stays where the address changes."),
+      kAddress));
+  table.push_back(port("listen.port", AT(listen.port), "The TCP port on which clients connect."));
+  table.push_back(matching(
       text("listen.unixSocketDir", AT(listen.unix_socket_dir),
            "A directory for a Unix socket `.s.PGSQL.<port>` beside the TCP port; in a pod, "
            "an emptyDir shared with the application. Empty: no socket."),
-      "^$|^/")));
+      "^$|^/"));
   table.push_back(number("listen.clientsMax", AT(listen.clients_max), 1, 1'000'000, "clients",
                          "The clients that may be connected at once; the next is refused with "
                          "SQLSTATE 53300."));

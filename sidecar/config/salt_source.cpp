@@ -5,20 +5,23 @@
 namespace carpool::config {
 namespace {
 
-bool has_password(const Server& server) {
-  if (!server.password.empty() || !server.password_file.empty()) return true;
-  const Result<UrlParts> parts = parse_url(server.url);
-  return parts && parts->contains("password");
+SaltSource source_of(const Server& server) {
+  if (!server.password.empty()) return {.password = server.password};
+  if (!server.password_file.empty()) return {.password_file = server.password_file};
+  Result<UrlParts> parts = parse_url(server.url);
+  return parts ? SaltSource{.password = (*parts)["password"]} : SaltSource{};
 }
 
 }  // namespace
 
-const Server* salt_source(const Config& config) {
-  if (has_password(config.server)) return &config.server;
+SaltSource salt_source(const Config& config) {
+  if (!config.auth.salt_file.empty()) return {.file = config.auth.salt_file};
+  SaltSource source = source_of(config.server);
   for (const Database& database : config.databases) {
-    if (has_password(database.server)) return &database.server;
+    if (!source.empty()) break;
+    source = source_of(database.server);
   }
-  return nullptr;
+  return source;
 }
 
 }  // namespace carpool::config

@@ -205,7 +205,7 @@ void Validator::check_salts() {
     return warn("", {"auth.saltFile", "auth.mode"},
                 "has no effect unless `auth.mode` is scram-sha-256");
   }
-  if (!auth.salt_file.empty() || salt_source(draft_.config) != nullptr) return;
+  if (!salt_source(draft_.config).empty()) return;
   warn("", {"auth.mode", "auth.saltFile"},
        "a restart tells which users exist: name `auth.saltFile`, since `server` has no password to "
        "make salts from");

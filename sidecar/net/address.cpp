@@ -29,11 +29,24 @@ bool is_local(const sockaddr& address) {
     case AF_INET:
       return ntohl(reinterpret_cast<const sockaddr_in&>(address).sin_addr.s_addr) >> 24 ==
              IN_LOOPBACKNET;
-    case AF_INET6:
-      return IN6_IS_ADDR_LOOPBACK(&reinterpret_cast<const sockaddr_in6&>(address).sin6_addr);
+    case AF_INET6: {
+      const in6_addr& v6 = reinterpret_cast<const sockaddr_in6&>(address).sin6_addr;
+      if (IN6_IS_ADDR_V4MAPPED(&v6)) return v6.s6_addr[12] == IN_LOOPBACKNET;
+      return IN6_IS_ADDR_LOOPBACK(&v6);
+    }
     default:
       return false;
   }
+}
+
+bool is_local_connection(int fd) {
+  for (const auto name_of : {getsockname, getpeername}) {
+    sockaddr_storage address{};
+    socklen_t length = sizeof address;
+    if (name_of(fd, reinterpret_cast<sockaddr*>(&address), &length) != 0) return false;
+    if (!is_local(reinterpret_cast<const sockaddr&>(address))) return false;
+  }
+  return true;
 }
 
 void pace_not(int fd) {

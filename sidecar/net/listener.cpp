@@ -11,6 +11,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <utility>
 
 #include "net/address.h"
 
@@ -43,10 +44,27 @@ bool somebody_listens(const sockaddr_un& address) {
   return connected;
 }
 
+// While this is there, sockets of ours may be bound to the same port of overlapping addresses
+// (socket(7), SO_REUSEPORT): nobody is refused while one takes over from another. None is left so,
+// since another process of this user could then take a part of the clients.
+class SharedPort {
+ public:
+  explicit SharedPort(std::vector<int> fds) : fds_(std::move(fds)) { set(1); }
+  ~SharedPort() { set(0); }
+  SharedPort(const SharedPort&) = delete;
+  SharedPort& operator=(const SharedPort&) = delete;
+
+ private:
+  void set(int on) const {
+    for (const int fd : fds_) setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on);
+  }
+  const std::vector<int> fds_;
+};
+
 }  // namespace
 
 Status Listener::listen_tcp(Loop& loop, const std::string& address, std::uint16_t port,
-                            Handler handler) {
+                            Handler handler, const std::vector<const Listener*>& beside) {
   addrinfo hints{};
   hints.ai_socktype = SOCK_STREAM;
   hints.ai_flags = AI_PASSIVE | AI_NUMERICSERV | (address == "localhost" ? 0 : AI_NUMERICHOST);
@@ -57,6 +75,10 @@ Status Listener::listen_tcp(Loop& loop, const std::string& address, std::uint16_
   const int fd = socket(found->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
   const int on = 1;
   Status status = Ok{};
+  std::vector<int> sharing;
+  for (const Listener* other : beside) sharing.push_back(other->fd_);
+  if (!sharing.empty()) sharing.push_back(fd);
+  const SharedPort shared(std::move(sharing));
   if (fd < 0) {
     status = os_error("cannot make a socket");
   } else if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) != 0 ||
@@ -118,24 +140,42 @@ bool Listener::watch() {
 }
 
 void Listener::on_events(std::uint32_t) {
-  for (int i = 0; i < kAcceptMax && is_open(); ++i) {
-    const int fd = accept4(fd_, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
-    if (fd < 0) {
-      if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
-        exhausted(errno);
-      }
-      return;  // EAGAIN, or a connection that has gone already
-    }
-    if (exhausted_) {
-      exhausted_ = false;
-      handler_.on_exhausted(false, "");
-    }
-    handler_.on_connection(fd);
+  for (int i = 0; i < kAcceptMax && is_open() && accept_one(); ++i) {
   }
 }
 
+bool Listener::accept_one() {
+  const int fd = accept4(fd_, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
+  if (fd < 0) {
+    if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
+      exhausted(errno);
+    }
+    return false;  // EAGAIN, or a connection that has gone already
+  }
+  if (exhausted_) {
+    exhausted_ = false;
+    handler_.on_exhausted(false, "");
+  }
+  handler_.on_connection(fd);
+  return true;
+}
+
+void Listener::accept_all_and_close() {
+  for (int i = 0; i < kBacklog && is_open() && accept_one(); ++i) {
+  }
+  close();
+}
+
+std::string Listener::where() const {
+  sockaddr_storage address{};
+  socklen_t length = sizeof address;
+  if (!unix_path_.empty()) return unix_path_;
+  if (getsockname(fd_, reinterpret_cast<sockaddr*>(&address), &length) != 0) return "";
+  return describe(address);
+}
+
 void Listener::exhausted(int error) {
-  loop_->unwatch(fd_, *this);
+  if (watched_) loop_->unwatch(fd_, *this);
   watched_ = false;
   if (!exhausted_) {
     exhausted_ = true;

@@ -6,6 +6,7 @@
 
 #include <functional>
 #include <string>
+#include <vector>
 
 #include "base/result.h"
 #include "net/loop.h"
@@ -30,20 +31,29 @@ class Listener final : private Watched {
   Listener(const Listener&) = delete;
   Listener& operator=(const Listener&) = delete;
 
-  // `address` is an IPv4 or IPv6 address or "localhost". Port 0 takes a free one.
-  Status listen_tcp(Loop& loop, const std::string& address, std::uint16_t port, Handler handler);
+  // `address` is an IPv4 or IPv6 address or "localhost". Port 0 takes a free one. `beside`:
+  // listeners of ours that are to be closed after this one is open, and whose address may overlap,
+  // as 0.0.0.0 does with 127.0.0.1.
+  Status listen_tcp(Loop& loop, const std::string& address, std::uint16_t port, Handler handler,
+                    const std::vector<const Listener*>& beside = {});
   // Makes `path`, writable for everyone: the pod is the boundary. A path that a dead process left
   // is replaced, one that somebody answers on is an error. Removed again by close().
   Status listen_unix(Loop& loop, const std::string& path, Handler handler);
 
   bool is_open() const { return fd_ >= 0; }
+  // Of TCP; 0 else.
   std::uint16_t port() const { return port_; }
+  // Where it listens, as the kernel says: "127.0.0.1:6432", or the path.
+  std::string where() const;
   void close();
+  // The same, but who has connected already is handed over first.
+  void accept_all_and_close();
 
  private:
   Status start(Loop& loop, Handler handler);
   void on_events(std::uint32_t events) override;
   bool watch();
+  bool accept_one();
   void exhausted(int error);
 
   Loop* loop_ = nullptr;

@@ -1,6 +1,8 @@
 #include "net/tls.h"
 
+#include <openssl/bio.h>
 #include <openssl/err.h>
+#include <openssl/pem.h>
 #include <openssl/x509.h>
 
 namespace carpool::net {
@@ -29,9 +31,77 @@ int select_alpn(SSL*, const unsigned char** out, unsigned char* out_size, const 
   return SSL_TLSEXT_ERR_OK;
 }
 
+using Bio = std::unique_ptr<BIO, decltype(&BIO_free)>;
+using Certificate = std::unique_ptr<X509, decltype(&X509_free)>;
+
+Bio bio_of(const Pem& pem) {
+  return {BIO_new_mem_buf(pem.text.data(), static_cast<int>(pem.text.size())), &BIO_free};
+}
+
+// Instead of OpenSSL's own, which asks at the terminal.
+int no_passphrase(char*, int, int, void*) {
+  return -1;
+}
+
+// Whether the reading before ended because there was no more, and not in the midst of something
+// that is no certificate (PEM_read_bio(3)). It takes the error away.
+bool at_end() {
+  const unsigned long code = ERR_peek_last_error();
+  if (ERR_GET_LIB(code) != ERR_LIB_PEM || ERR_GET_REASON(code) != PEM_R_NO_START_LINE) return false;
+  ERR_clear_error();
+  return true;
+}
+
+// As SSL_CTX_use_certificate_chain_file(3).
+bool use_chain(SSL_CTX* context, const Pem& pem) {
+  const Bio bio = bio_of(pem);
+  const Certificate leaf(PEM_read_bio_X509_AUX(bio.get(), nullptr, no_passphrase, nullptr),
+                         &X509_free);
+  if (leaf == nullptr || SSL_CTX_use_certificate(context, leaf.get()) != 1) return false;
+  SSL_CTX_clear_chain_certs(context);
+  while (X509* next = PEM_read_bio_X509(bio.get(), nullptr, no_passphrase, nullptr)) {
+    if (SSL_CTX_add0_chain_cert(context, next) != 1) {
+      X509_free(next);
+      return false;
+    }
+  }
+  return at_end();
+}
+
+bool use_key(SSL_CTX* context, const Pem& pem) {
+  const Bio bio = bio_of(pem);
+  const std::unique_ptr<EVP_PKEY, decltype(&EVP_PKEY_free)> key(
+      PEM_read_bio_PrivateKey(bio.get(), nullptr, no_passphrase, nullptr), &EVP_PKEY_free);
+  return key != nullptr && SSL_CTX_use_PrivateKey(context, key.get()) == 1 &&
+         SSL_CTX_check_private_key(context) == 1;
+}
+
+// Certificates, and lists of revoked ones, as SSL_CTX_load_verify_locations(3).
+bool trust(SSL_CTX* context, const Pem& pem) {
+  const Bio bio = bio_of(pem);
+  STACK_OF(X509_INFO)* found = PEM_X509_INFO_read_bio(bio.get(), nullptr, no_passphrase, nullptr);
+  if (found == nullptr) return false;
+  X509_STORE* store = SSL_CTX_get_cert_store(context);
+  int authorities = 0;
+  bool good = true;
+  for (int i = 0; i < sk_X509_INFO_num(found); ++i) {
+    const X509_INFO* info = sk_X509_INFO_value(found, i);
+    if (info->x509 != nullptr) {
+      good = good && X509_STORE_add_cert(store, info->x509) == 1 &&
+             SSL_CTX_add_client_CA(context, info->x509) == 1;
+      ++authorities;
+    }
+    if (info->crl != nullptr) good = good && X509_STORE_add_crl(store, info->crl) == 1;
+  }
+  sk_X509_INFO_pop_free(found, X509_INFO_free);
+  if (authorities == 0) ERR_raise(ERR_LIB_PEM, PEM_R_NO_START_LINE);
+  return good && authorities > 0;
+}
+
 }  // namespace
 
-Result<std::unique_ptr<TlsContext>> TlsContext::load(const config::Tls& settings) {
+Result<std::unique_ptr<TlsContext>> TlsContext::make(const Pem& certificate, const Pem& key,
+                                                     const Pem& authorities) {
   ERR_clear_error();
   SSL_CTX* context = SSL_CTX_new(TLS_server_method());
   if (context == nullptr) return tls_error("TLS");
@@ -42,19 +112,12 @@ Result<std::unique_ptr<TlsContext>> TlsContext::load(const config::Tls& settings
   SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);
   SSL_CTX_set_mode(context, SSL_MODE_RELEASE_BUFFERS);  // an idle client owns no buffer
   SSL_CTX_set_alpn_select_cb(context, select_alpn, nullptr);
-  if (SSL_CTX_use_certificate_chain_file(context, settings.cert_file.c_str()) != 1) {
-    return tls_error("listen.tls.certFile " + settings.cert_file);
-  }
-  if (SSL_CTX_use_PrivateKey_file(context, settings.key_file.c_str(), SSL_FILETYPE_PEM) != 1 ||
-      SSL_CTX_check_private_key(context) != 1) {
-    return tls_error("listen.tls.keyFile " + settings.key_file);
-  }
-  if (!settings.ca_file.empty()) {
-    if (SSL_CTX_load_verify_locations(context, settings.ca_file.c_str(), nullptr) != 1) {
-      return tls_error("listen.tls.caFile " + settings.ca_file);
-    }
-    SSL_CTX_set_client_CA_list(context, SSL_load_client_CA_file(settings.ca_file.c_str()));
+  if (!use_chain(context, certificate)) return tls_error(certificate.name);
+  if (!use_key(context, key)) return tls_error(key.name);
+  if (!authorities.text.empty()) {
+    if (!trust(context, authorities)) return tls_error(authorities.name);
     SSL_CTX_set_verify(context, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, nullptr);
+    made->authorities_ = authorities.text;
   }
   unsigned char* der = nullptr;
   const int size = i2d_X509(SSL_CTX_get0_certificate(context), &der);

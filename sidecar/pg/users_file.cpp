@@ -1,6 +1,7 @@
 #include "pg/users_file.h"
 
 #include <algorithm>
+#include <unordered_set>
 #include <utility>
 
 namespace carpool::pg {
@@ -33,7 +34,6 @@ Result<std::string> take_text(std::string_view& line, std::string_view what) {
       ++at;
     } else {
       line.remove_prefix(at + 1);
-      if (text.empty()) return error("is empty");
       if (text.size() > kUserTextBytesMax) return error("is too long");
       if (text.find('\0') != std::string::npos) return error("holds a zero byte");
       return text;
@@ -54,6 +54,7 @@ bool is_md5(std::string_view secret) {
 
 Result<Users> Users::parse(std::string_view text, const Secrets& secrets) {
   Users users;
+  std::unordered_set<std::string> seen;
   std::size_t number = 0;
   while (!text.empty()) {
     ++number;
@@ -67,12 +68,18 @@ Result<Users> Users::parse(std::string_view text, const Secrets& secrets) {
     if (line.empty() || line.front() == ';' || line.front() == '#') continue;
     Result<std::string> user = take_text(line, "the user");
     if (!user) return at_line(user.error().message);
+    if (user->empty()) return at_line("the user is empty");
     skip_space(line);
     const Result<std::string> secret = take_text(line, "the password or verifier");
     if (!secret) return at_line(secret.error().message);
-    if (users.verifiers_.size() >= kUsersMax) return at_line("there are too many users");
-    if (users.verifiers_.contains(*user)) {
+    if (seen.size() >= kUsersMax) return at_line("there are too many users");
+    if (!seen.insert(*user).second) {
       return at_line("the user \"" + *user + "\" stands here a second time");
+    }
+    // As PgBouncer's tools write a role without a password.
+    if (secret->empty()) {
+      users.warn(number, "the password of \"" + *user + "\" is empty: it lets nobody in");
+      continue;
     }
 
     ScramVerifier verifier;
@@ -85,10 +92,10 @@ Result<Users> Users::parse(std::string_view text, const Secrets& secrets) {
           "an MD5 hash cannot check scram-sha-256; set the password anew with "
           "password_encryption = scram-sha-256 and copy rolpassword from pg_authid");
     } else {
-      if (needs_saslprep(*secret) && users.warnings_.size() < kWarningsMax) {
-        users.warnings_.push_back("line " + std::to_string(number) +
-                                  ": a password beyond ASCII is taken as it stands, without "
-                                  "SASLprep; a verifier from pg_authid is safe in any case");
+      if (needs_saslprep(*secret)) {
+        users.warn(number,
+                   "a password beyond ASCII is taken as it stands, without SASLprep; a verifier "
+                   "from pg_authid is safe in any case");
       }
       verifier =
           make_verifier(*secret, salt_for_user(secrets.salt_secret, *user), secrets.iterations);
@@ -97,6 +104,11 @@ Result<Users> Users::parse(std::string_view text, const Secrets& secrets) {
     users.verifiers_.emplace(std::move(*user), std::move(verifier));
   }
   return users;
+}
+
+void Users::warn(std::size_t line, const std::string& what) {
+  if (warnings_.size() >= kWarningsMax) return;
+  warnings_.push_back("line " + std::to_string(line) + ": " + what);
 }
 
 void Users::note_shape(ScramShape shape) {

@@ -3,6 +3,7 @@
 //
 //   "alice" "SCRAM-SHA-256$4096:...$...:..."     ; a verifier, as in pg_authid.rolpassword
 //   "bob"   "a plain password"
+//   "carol" ""                                   ; lets nobody in, and is warned of
 //
 // A quote inside a text is doubled. Empty lines and lines that start with ";" or "#" are passed
 // over, and so is what follows the second text.
@@ -40,11 +41,13 @@ class Users {
   std::size_t size() const { return verifiers_.size(); }
   // What the challenges of the users look like, each look once; empty where there is no user.
   const std::vector<ScramShape>& shapes() const { return shapes_; }
-  // For the log: passwords that SASLprep could change (see make_verifier()), by line.
+  // For people, by line: passwords that SASLprep could change (see make_verifier()), and empty
+  // ones.
   const std::vector<std::string>& warnings() const { return warnings_; }
 
  private:
   void note_shape(ScramShape shape);
+  void warn(std::size_t line, const std::string& what);
 
   std::unordered_map<std::string, ScramVerifier> verifiers_;
   std::vector<ScramShape> shapes_;  // in their order

@@ -132,6 +132,8 @@ class Client final : public net::StreamListener,
   // The peer has closed, or the connection broke.
   void ended();
   void wait_for_greeting();
+  // Whether what it was let in by holds now, too; else it is turned away.
+  bool still_let_in();
   // Notes when a request begins, for the times and the log.
   void note_request(const pg::Frame& frame);
   // Drops what belongs to a request that has failed; says ReadyForQuery at its end.
@@ -153,6 +155,16 @@ class Client final : public net::StreamListener,
     pg::StartupSettings settings;
   };
   std::unique_ptr<Entrance> entrance_;
+  // What it is let in by, until it is greeted: the rules may change in between, and nobody comes in
+  // whom those in force would keep out.
+  struct LetInBy {
+    config::AuthMode mode = config::AuthMode::Trust;
+    std::string user;
+    std::optional<pg::ScramVerifier> verifier;  // that its password was checked against
+    std::optional<Passthrough::Word> word;      // of PostgreSQL, on its password
+    std::shared_ptr<net::TlsContext> tls;       // of its handshake; null: it came in clear
+  };
+  std::unique_ptr<LetInBy> let_in_by_;
   std::unique_ptr<SignIn> sign_in_;        // while it must show who it is
   std::unique_ptr<Console> console_;       // instead of a pool
   std::unique_ptr<Bytes> startup_values_;  // ParameterStatus messages, until it is greeted

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "net/address.h"
 #include "pg/error_response.h"
 #include "pg/messages.h"
 #include "proxy/client.h"
@@ -149,7 +150,17 @@ void Client::on_startup_message(pg::Startup& startup) {
 void Client::admit(Claimant who, const std::string& asked_for) {
   set_state(ClientState::Authenticating);
   const config::Auth& auth = proxy_.config().auth;
-  if (auth.mode == config::AuthMode::Trust) return enter();
+  if (let_in_by_ == nullptr) let_in_by_ = std::make_unique<LetInBy>();
+  let_in_by_->mode = auth.mode;
+  let_in_by_->user = who.user;
+  if (auth.mode == config::AuthMode::Trust) {
+    // Whatever the listening addresses are now: it may have come when they were others.
+    if (net::is_local_connection(stream_.fd())) return enter();
+    return reject(RejectReason::AuthFailed, "28000",
+                  fmt::format("auth.mode is trust, which lets in only who comes over loopback or a "
+                              "Unix socket, and this client comes from {}",
+                              stream_.peer()));
+  }
   sign_in_ = std::make_unique<SignIn>(
       SignIn::Doors{proxy_.loop(), proxy_.gatekeeper(), proxy_.passthrough()}, std::move(who),
       asked_for, [this](const SignIn::Refusal* refusal) { signed_in(refusal); });
@@ -166,6 +177,10 @@ void Client::reject_database(const std::string& database) {
 
 // Only whoever has shown who it is learns whether it may.
 void Client::enter() {
+  if (sign_in_ != nullptr) {
+    let_in_by_->verifier = sign_in_->verifier();
+    let_in_by_->word = sign_in_->word();
+  }
   if (console_ == nullptr) return enter_pool();
   sign_in_.reset();
   if (!console_->allowed()) {
@@ -254,8 +269,11 @@ bool Client::must_use_tls() const {
 }
 
 bool Client::start_tls() {
-  SSL* ssl = proxy_.gatekeeper().tls()->accept(stream_.fd());
+  const std::shared_ptr<net::TlsContext>& context = proxy_.gatekeeper().tls();
+  SSL* ssl = context->accept(stream_.fd());
   if (ssl == nullptr) return false;
+  let_in_by_ = std::make_unique<LetInBy>();
+  let_in_by_->tls = context;
   stream_.set_tls(ssl, true);
   return true;
 }
@@ -304,8 +322,31 @@ void Client::signed_in(const SignIn::Refusal* refusal) {
   look_again();
 }
 
+bool Client::still_let_in() {
+  const std::unique_ptr<LetInBy> by = std::move(let_in_by_);
+  const config::AuthMode mode = proxy_.config().auth.mode;
+  const Gatekeeper& gatekeeper = proxy_.gatekeeper();
+  bool holds = by->mode == mode;
+  if (mode == config::AuthMode::Trust) {
+    holds = holds || net::is_local_connection(stream_.fd());
+  } else if (mode == config::AuthMode::ScramSha256) {
+    holds = holds && by->verifier && gatekeeper.still_knows(by->user, *by->verifier);
+  } else {
+    holds = holds && by->word && proxy_.passthrough().stands(*by->word);
+  }
+  if (must_use_tls()) holds = holds && by->tls != nullptr;
+  if (by->tls != nullptr && gatekeeper.tls() != nullptr) {
+    holds = holds && gatekeeper.tls()->asks_no_more_than(*by->tls);
+  }
+  if (holds) return true;
+  reject(RejectReason::AuthFailed, "57P03",
+         "who may come in has changed while this client signed in: it may try again");
+  return false;
+}
+
 void Client::wait_for_greeting() {
   if (console_ != nullptr) {
+    if (!still_let_in()) return;
     Bytes out;
     console_->greet(id_, cancel_key(), out);
     set_state(ClientState::Idle);
@@ -318,6 +359,7 @@ void Client::wait_for_greeting() {
 }
 
 void Client::greet() {
+  if (!still_let_in()) return;
   Bytes out;
   pg::append_authentication_ok(out);
   append(out, pool_->welcome());

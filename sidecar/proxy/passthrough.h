@@ -37,6 +37,11 @@ class Passthrough {
     Claimant who;
     std::string password;
   };
+  // That claim, without its password.
+  struct Word {
+    Claimant who;
+    Vouchers::Mark mark;
+  };
   struct Verdict {
     enum class Kind : std::uint8_t {
       Taken,
@@ -66,6 +71,10 @@ class Passthrough {
   Vouchers::Answer ask(const Claim& claim, Micros recheck_us);
   // Tries it. To drop the Waiting is to leave.
   std::shared_ptr<Waiting> wait(Claim claim, Done done);
+  Word word_on(const Claim& claim) const { return {claim.who, mark_of(claim.password)}; }
+  // Whether PostgreSQL has taken it, has not refused it since, and the databases are where they
+  // were.
+  bool stands(const Word& word) const { return vouchers_.knows(word.who, word.mark); }
   config::Database where(const Claimant& who) const { return where_(who); }
 
   // What PostgreSQL has said to a server that was opened with it.

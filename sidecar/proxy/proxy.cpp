@@ -39,10 +39,12 @@ struct Proxy::Cancel {
 Proxy::Proxy(net::Loop& loop, const config::Config& config, const std::string& cgroups)
     : loop_(loop),
       config_(config),
+      listeners_(loop,
+                 {[this](int fd) { accepted(fd); },
+                  [this](bool rests, const std::string& why) { accepting_rests(rests, why); }}),
       memory_(cgroups),
       server_files_(loop),
       database_check_(loop, server_files_),
-      gatekeeper_(loop),
       passthrough_(
           loop, server_files_, [this](const Claimant& who) { return place_of_trial(who); },
           [this](const Claimant& who, const std::string& password) {
@@ -67,28 +69,6 @@ Proxy::~Proxy() {
   loop_.set_turn_end(nullptr);
 }
 
-Status Proxy::listen() {
-  const net::Listener::Handler handler = {
-      [this](int fd) { accepted(fd); },
-      [this](bool stopped, const std::string& why) {
-        if (stopped) {
-          accept_paused_++;
-          log::error("no descriptors left: not accepting until there are some",
-                     {{"error", why}, {"clients", client_count()}});
-        } else {
-          log::info("accepting again");
-        }
-      }};
-  const config::Listen& listen = config_.listen;
-  if (Status status = tcp_.listen_tcp(loop_, listen.address, listen.port, handler); !status) {
-    return status;
-  }
-  if (listen.unix_socket_dir.empty()) return Ok{};
-  // The name under which libpq looks for it (manual, "unix_socket_directories").
-  return unix_.listen_unix(
-      loop_, fmt::format("{}/.s.PGSQL.{}", listen.unix_socket_dir, tcp_.port()), handler);
-}
-
 std::uint64_t Proxy::random() {
   if (random_left_ == 0) {
     // At most 256 bytes come whole and uninterrupted (getrandom(2)).
@@ -100,6 +80,13 @@ std::uint64_t Proxy::random() {
 }
 
 // ---- clients
+
+void Proxy::accepting_rests(bool rests, const std::string& why) {
+  if (!rests) return log::info("accepting again");
+  accept_paused_++;
+  log::error("no descriptors left: not accepting until there are some",
+             {{"error", why}, {"clients", client_count()}});
+}
 
 void Proxy::accepted(int fd) {
   client_connects_++;
@@ -202,6 +189,7 @@ std::uint32_t Proxy::busy_clients() const {
 // ---- turns and ticks
 
 void Proxy::turn_end() {
+  listeners_.close_former();
   if (memory_.level() == MemoryGuard::Level::Critical) relieve_memory();
   const Micros now = loop_.now_us();
   // What one plan does may call for another; a bound, in case they never agree.
@@ -355,7 +343,11 @@ void Proxy::start_cancels() {
 
 // ---- control
 
-void Proxy::apply(const config::Config& config) {
+Status Proxy::apply(const config::Config& config) {
+  // The one part that may fail comes first.
+  if (listeners_.is_open()) {
+    if (Status status = listeners_.listen_on(config.listen); !status) return status;
+  }
   const auto same_place = [](const config::Database& one, const config::Database& other) {
     return one.name == other.name && one.server == other.server;
   };
@@ -375,6 +367,7 @@ void Proxy::apply(const config::Config& config) {
   }
   update_database_check();
   open_configured_pools();
+  return Ok{};
 }
 
 void Proxy::close_servers(LivePool& pool, const char* why) {
@@ -392,11 +385,9 @@ void Proxy::close() {
   if (closed_) return;
   closed_ = true;
   tick_.stop();
-  gatekeeper_.close();
   passthrough_.close();
   database_check_.stop();
-  tcp_.close();
-  unix_.close();
+  listeners_.close();
   ending_clients_ = true;
   std::vector<Client*> clients;
   for (const auto& [id, client] : clients_) clients.push_back(client);

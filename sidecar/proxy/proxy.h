@@ -16,13 +16,13 @@
 
 #include "base/result.h"
 #include "config/config.h"
-#include "net/listener.h"
 #include "net/loop.h"
 #include "net/timer.h"
 #include "pool/counters.h"
 #include "proxy/console_tables.h"
 #include "proxy/database_check.h"
 #include "proxy/gatekeeper.h"
+#include "proxy/listeners.h"
 #include "proxy/live_pool.h"
 #include "proxy/memory_guard.h"
 #include "proxy/passthrough.h"
@@ -50,18 +50,20 @@ class Proxy {
   ~Proxy();
 
   // Opens the listening sockets.
-  Status listen();
-  std::uint16_t port() const { return tcp_.port(); }
+  Status listen() { return listeners_.listen_on(config_.listen); }
+  std::uint16_t port() const { return listeners_.port(); }
+  const Listeners& listeners() const { return listeners_; }
 
-  // Who may sign in. The composition root has it read its files.
+  // Who may sign in. The composition root hands it what the files say.
   Gatekeeper& gatekeeper() { return gatekeeper_; }
 
   ServerFiles& server_files() { return server_files_; }
   // Who may sign in by the word of PostgreSQL.
   Passthrough& passthrough() { return passthrough_; }
 
-  // Takes a new configuration, between two turns of the loop. No transaction is cut.
-  void apply(const config::Config& config);
+  // Takes a new configuration, between two turns of the loop, or leaves everything as it is: where
+  // its listening address cannot be had. No transaction is cut, and connected clients stay.
+  Status apply(const config::Config& config);
   const config::Config& config() const { return config_; }
 
   pool::Snapshot snapshot(bool detailed);
@@ -80,9 +82,7 @@ class Proxy {
   std::uint32_t busy_clients() const;
   // Whether something runs on a thread that may take long: a cancel, which PostgreSQL may keep
   // waiting for ever, or the reading of a file.
-  bool threads_busy() const {
-    return !cancels_.empty() || gatekeeper_.loading() || server_files_.busy();
-  }
+  bool threads_busy() const { return !cancels_.empty() || server_files_.busy(); }
   // Closes everything at once, transactions too. The loop ends when all is gone.
   void close();
 
@@ -143,6 +143,7 @@ class Proxy {
 
  private:
   void accepted(int fd);
+  void accepting_rests(bool rests, const std::string& why);
   void tick();
   void forget_pools(Micros now);
   void turn_end();
@@ -165,8 +166,7 @@ class Proxy {
 
   net::Loop& loop_;
   config::Config config_;
-  net::Listener tcp_;
-  net::Listener unix_;
+  Listeners listeners_;
   net::Timer tick_;
   MemoryGuard memory_;
   ServerFiles server_files_;

@@ -29,7 +29,9 @@ SignIn::SignIn(const Doors& doors, Claimant who, std::string asked_for, Done don
 void SignIn::begin(const config::Auth& auth, bool under_tls, Bytes& out) {
   recheck_us_ = auth.recheck_us;
   if (auth.mode == config::AuthMode::ScramSha256) {
-    scram_.emplace(doors_.gatekeeper.scram_start(claim_.who.user, under_tls));
+    pg::ScramExchange::Start start = doors_.gatekeeper.scram_start(claim_.who.user, under_tls);
+    verifier_ = start.verifier;
+    scram_.emplace(std::move(start));
     scram_->append_request(out);
     return;
   }
@@ -103,6 +105,11 @@ void SignIn::let_in(Micros taken_us) {
   taken_us_ = taken_us;
   deadline_.stop();
   done_(nullptr);
+}
+
+std::optional<Passthrough::Word> SignIn::word() const {
+  if (scram_) return std::nullopt;
+  return doors_.passthrough.word_on(claim_);
 }
 
 void SignIn::refuse(const Refusal& refusal) {

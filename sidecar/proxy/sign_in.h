@@ -60,6 +60,11 @@ class SignIn {
   const std::string& password() const { return claim_.password; }
   Micros taken_us() const { return taken_us_; }
 
+  // What stands for that password, in passthrough.
+  std::optional<Passthrough::Word> word() const;
+  // What its password was checked against, in scram-sha-256.
+  const std::optional<pg::ScramVerifier>& verifier() const { return verifier_; }
+
   // The client has said all, and PostgreSQL has not answered yet.
   bool waits_for_postgres() const { return waiting_ != nullptr; }
 
@@ -77,6 +82,7 @@ class SignIn {
   const std::string asked_for_;
   Done done_;
   std::optional<pg::ScramExchange> scram_;
+  std::optional<pg::ScramVerifier> verifier_;
   Passthrough::Claim claim_;
   std::shared_ptr<Passthrough::Waiting> waiting_;  // set while PostgreSQL is being asked
   net::Timer deadline_;

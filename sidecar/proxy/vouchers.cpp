@@ -27,6 +27,13 @@ Vouchers::Answer Vouchers::ask(const Claimant& who, const Mark& mark, Micros now
   return {};
 }
 
+bool Vouchers::knows(const Claimant& who, const Mark& mark) const {
+  const auto known = passwords_.find(who);
+  return known != passwords_.end() &&
+         std::any_of(known->second.begin(), known->second.end(),
+                     [&](const Password& password) { return equal(password.mark, mark); });
+}
+
 void Vouchers::taken(const Claimant& who, const Mark& mark, Micros now) {
   if (!passwords_.contains(who) && passwords_.size() >= kClaimantsMax) make_room();
   std::vector<Password>& known = passwords_[who];

@@ -53,6 +53,9 @@ class Vouchers {
   // `recheck_us` 0: nothing is ever Fresh, and the last word never stands.
   Answer ask(const Claimant& who, const Mark& mark, Micros now, Micros recheck_us) const;
 
+  // Whether PostgreSQL has taken it at any time, and not refused it since.
+  bool knows(const Claimant& who, const Mark& mark) const;
+
   void taken(const Claimant& who, const Mark& mark, Micros now);
   // PostgreSQL refuses this password of this user, so that it holds for replication, too. Whether
   // it vouched for anything.

@@ -123,9 +123,9 @@ TEST(Keys, ThatNeedARestartAreTheseOnly) {
   for (const Key& key : keys()) {
     if (!key.live) restart.push_back(key.path);
   }
-  EXPECT_EQ(restart, (std::vector<std::string>{
-                         "listen.address", "listen.port", "listen.unixSocketDir", "admin.address",
-                         "admin.port", "admin.controlAddress", "admin.controlPort", "log.format"}));
+  EXPECT_EQ(restart,
+            (std::vector<std::string>{"admin.address", "admin.port", "admin.controlAddress",
+                                      "admin.controlPort", "log.format"}));
 }
 
 }  // namespace

@@ -58,8 +58,8 @@ TEST(Reference, HasARowForEveryKey) {
     EXPECT_THAT(page, HasSubstr(key.meaning));
   }
   EXPECT_THAT(page, HasSubstr("| `pool.size` | number of servers, 1 to 10000 | `20` | live | "));
-  EXPECT_THAT(page, HasSubstr("| `listen.port` | whole number, 1 to 65535, or 0: any free port, "
-                              "which the log names | `6432` | restart | "));
+  EXPECT_THAT(page, HasSubstr("| `admin.port` | whole number, 1 to 65535, or 0: any free port, "
+                              "which the log names | `9930` | restart | "));
 }
 
 TEST(Reference, IsThePageInDocs) {
@@ -77,7 +77,7 @@ TEST(Explain, KnowsKeysDatabasesBareNamesAndSections) {
             "  also     databases[].pool.idleTimeout\n");
   EXPECT_EQ(explain("databases[app].pool.idleTimeout"), explain("pool.idleTimeout"));
   EXPECT_EQ(explain("idleTimeout"), explain("pool.idleTimeout"));
-  EXPECT_THAT(explain("listen.port").value(), HasSubstr("applies  after a restart\n"));
+  EXPECT_THAT(explain("admin.port").value(), HasSubstr("applies  after a restart\n"));
   // Three keys are called `address` or `port`.
   EXPECT_THAT(explain("port").value(), HasSubstr("admin.port\n"));
   EXPECT_THAT(explain("port").value(), HasSubstr("server.port\n"));

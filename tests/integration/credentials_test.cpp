@@ -1,6 +1,7 @@
 // The promise: secrets may change while Carpool runs. A new one holds at once for whoever comes,
 // nobody who is in notices, and a bad one is said and changes nothing.
 #include <gtest/gtest.h>
+#include <poll.h>
 
 #include <atomic>
 #include <set>
@@ -138,12 +139,40 @@ TEST(TheUsersFile, ThatIsBrokenIsSaidAndTheOldOneStays) {
     EVENTUALLY(carpool.logged(said));
     EVENTUALLY(carpool.config()["warnings"].dump().find("credentials rejected") !=
                std::string::npos);
+    EXPECT_EQ(carpool.metric("carpool_credentials_last_reload_successful"), 0);
     EXPECT_TRUE(signs_in(carpool, "good", "one")) << text;
   }
   EXPECT_FALSE(carpool.logged("secret-of-hers"));
   carpool.mount().swap(with(carpool, "users", line("good", "two")));
   EVENTUALLY(signs_in(carpool, "good", "two"));
   EXPECT_EQ(carpool.config()["warnings"].dump().find("credentials rejected"), std::string::npos);
+  EXPECT_EQ(carpool.metric("carpool_credentials_last_reload_successful"), 1);
+}
+
+// Its first message was answered by the old file, and the new one takes it out, or not.
+TEST(TheUsersFile, ThatChangesInTheMidstOfASignInHoldsForIt) {
+  Carpool carpool({.auth = kScram, .server = at(postgres()) + ", user: app"},
+                  {.files = {{"users", line("stays", "one") + line("goes", "one")}}});
+  std::vector<PGconn*> halfway;
+  for (const std::string user : {"stays", "goes"}) {
+    PGconn* conn = PQconnectStart((carpool.conninfo(user) + password("one")).c_str());
+    // Until it has been asked for its password, which it has not seen yet.
+    ASSERT_EVENTUALLY(PQconnectPoll(conn) != PGRES_POLLING_FAILED &&
+                      PQstatus(conn) == CONNECTION_AWAITING_RESPONSE);
+    pollfd asked{PQsocket(conn), POLLIN, 0};
+    ASSERT_EVENTUALLY(poll(&asked, 1, 0) == 1);
+    halfway.push_back(conn);
+  }
+  carpool.mount().swap(with(carpool, "users", line("stays", "one") + line("new", "two")));
+  EVENTUALLY(signs_in(carpool, "new", "two"));
+  for (PGconn* conn : halfway) {
+    PostgresPollingStatusType status = PGRES_POLLING_WRITING;
+    while (status != PGRES_POLLING_OK && status != PGRES_POLLING_FAILED) {
+      status = PQconnectPoll(conn);
+    }
+    EXPECT_EQ(status == PGRES_POLLING_OK, conn == halfway[0]) << PQerrorMessage(conn);
+    PQfinish(conn);
+  }
 }
 
 TEST(TheUsersFile, ThatComesAfterTheConfigurationThatNamesItLetsThatIn) {

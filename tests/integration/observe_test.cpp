@@ -78,6 +78,7 @@ TEST(Observe, EveryMetricLineIsWellFormedAndEveryFamilyIsDescribedOnce) {
                            "carpool_config_info",
                            "carpool_config_last_reload_successful",
                            "carpool_config_last_reload_success_timestamp_seconds",
+                           "carpool_credentials_last_reload_successful",
                            "carpool_config_reloads_total",
                            "carpool_build_info",
                            "process_cpu_seconds_total",

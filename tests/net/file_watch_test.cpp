@@ -48,6 +48,11 @@ class Mount {
   int version_ = 0;
 };
 
+// Watches one by one from the beginning, as the directory of the configuration is.
+void watch_now(FileWatch& watch, const std::vector<std::string>& directories) {
+  for (const std::string& directory : directories) watch.watch_now(directory);
+}
+
 TEST(FileWatch, TellsOfEverySwapOfTheDataSymlink) {
   Loop loop;
   Mount mount;
@@ -59,7 +64,7 @@ TEST(FileWatch, TellsOfEverySwapOfTheDataSymlink) {
       seen = mount.read();
       ++changes;
     });
-    watch.watch({mount.dir()});
+    watch.watch_now(mount.dir());
     EXPECT_STREQ(watch.mechanism(), "inotify");
     for (const std::string text : {"second", "third", "fourth"}) {
       mount.write(text);
@@ -83,7 +88,7 @@ TEST(FileWatch, GathersABurst) {
     ++changes;
     seen = mount.read();
   });
-  watch.watch({mount.dir()});
+  watch.watch_now(mount.dir());
   // All of it is in the kernel's queue before the loop turns: some seventy events.
   for (int i = 1; i <= 10; ++i) mount.write(std::to_string(i));
   ASSERT_TRUE(run_until(loop, [&] { return changes > 0; }));
@@ -100,18 +105,38 @@ TEST(FileWatch, WaitsForTheBurstToEndAndThenReadsTheNewContent) {
   const Micros begin = Loop::clock_us();
   bool told = false;
   FileWatch watch(loop, [&] { told = true; });
-  watch.watch({mount.dir()});
+  watch.watch_now(mount.dir());
   mount.write("new");
   ASSERT_TRUE(run_until(loop, [&] { return told; }));
   EXPECT_GE(Loop::clock_us() - begin, FileWatch::kDebounce_us - 5 * kMicrosPerMilli);
 }
 
+// It may hang: a thread looks it up, and what changed meanwhile is not missed.
+TEST(FileWatch, ADirectoryThatComesLaterIsToldOfOnceItIsWatched) {
+  Loop loop;
+  Mount mount;
+  Mount other;
+  int changes = 0;
+  FileWatch watch(loop, [&] { ++changes; });
+  watch.watch_now(mount.dir());
+  watch.watch({mount.dir(), other.dir()});
+  EXPECT_STREQ(watch.mechanism(), "poll") << "not yet";
+  other.write("before it is watched");
+  ASSERT_TRUE(run_until(loop, [&] { return changes == 1; }));
+  EXPECT_STREQ(watch.mechanism(), "inotify");
+  watch.watch({mount.dir(), other.dir()});
+  other.write("after that");
+  ASSERT_TRUE(run_until(loop, [&] { return changes == 2; }));
+}
+
 TEST(FileWatch, LeavesADirectoryThatIsNotThereToThePoll) {
   Loop loop;
   Mount mount;
-  FileWatch watch(loop, [] {});
+  bool told = false;
+  FileWatch watch(loop, [&] { told = true; });
   EXPECT_STREQ(watch.mechanism(), "poll") << "nothing is watched yet";
   watch.watch({mount.dir(), mount.dir() + "/missing"});
+  ASSERT_TRUE(run_until(loop, [&] { return told; }));
   EXPECT_STREQ(watch.mechanism(), "poll");
   watch.watch({mount.dir(), mount.dir()});
   EXPECT_STREQ(watch.mechanism(), "inotify");
@@ -123,15 +148,16 @@ TEST(FileWatch, WatchesExactlyWhatItWasToldLast) {
   Mount second;
   int changes = 0;
   FileWatch watch(loop, [&] { ++changes; });
-  watch.watch({first.dir()});
+  watch.watch_now(first.dir());
   watch.watch({second.dir()});
+  ASSERT_TRUE(run_until(loop, [&] { return changes == 1; })) << "it may have changed meanwhile";
   first.write("x");
   run_turns(loop);
   const Micros until = Loop::clock_us() + FileWatch::kDebounce_us + 50 * kMicrosPerMilli;
   ASSERT_TRUE(run_until(loop, [&] { return Loop::clock_us() > until; }));
-  EXPECT_EQ(changes, 0);
+  EXPECT_EQ(changes, 1);
   second.write("x");
-  ASSERT_TRUE(run_until(loop, [&] { return changes > 0; }));
+  ASSERT_TRUE(run_until(loop, [&] { return changes > 1; }));
 }
 
 TEST(FileWatch, WatchesSeveralDirectories) {
@@ -140,7 +166,7 @@ TEST(FileWatch, WatchesSeveralDirectories) {
   Mount secret;
   int changes = 0;
   FileWatch watch(loop, [&] { ++changes; });
-  watch.watch({config.dir(), secret.dir()});
+  watch_now(watch, {config.dir(), secret.dir()});
   secret.write("rotated");
   ASSERT_TRUE(run_until(loop, [&] { return changes == 1; }));
   config.write("changed");
@@ -154,7 +180,7 @@ TEST(FileWatch, SurvivesTheEndOfItsDirectory) {
   {
     Mount mount;
     mount.write("x");
-    watch.watch({mount.dir()});
+    watch.watch_now(mount.dir());
   }
   ASSERT_TRUE(run_until(loop, [&] { return changes > 0; })) << "its removal is a change too";
 }

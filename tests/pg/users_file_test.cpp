@@ -74,7 +74,6 @@ TEST(UsersFile, NamesTheLineOfEachMistakeAndNeverASecret) {
   EXPECT_EQ(problem("\"a"), "line 1: the user lacks its closing quote");
   EXPECT_EQ(problem("\"a\""), "line 1: the password or verifier is missing");
   EXPECT_EQ(problem("\"a\" x"), "line 1: the password or verifier must stand in double quotes");
-  EXPECT_EQ(problem("\"a\" \"\""), "line 1: the password or verifier is empty");
   EXPECT_EQ(problem("\"\" \"x\""), "line 1: the user is empty");
   EXPECT_EQ(problem("\"a\" \"1\"\n\"a\" \"2\""),
             "line 2: the user \"a\" stands here a second time");
@@ -111,6 +110,19 @@ TEST(UsersFile, ReadsRubbishWithoutFault) {
       EXPECT_LE(users->size(), text.size());
     }
   }
+}
+
+// What PgBouncer's mkauth.py, or a query over pg_shadow, writes for a role without a password.
+TEST(UsersFile, ALineWithAnEmptyPasswordLetsNobodyInAndSpoilsNoOther) {
+  const auto users = parse("\"alice\" \"secret\"\n\"reporting\" \"\"\n\"bob\" \"secret\"\n");
+  ASSERT_TRUE(users);
+  EXPECT_NE(users->find("alice"), nullptr);
+  EXPECT_NE(users->find("bob"), nullptr);
+  EXPECT_EQ(users->find("reporting"), nullptr);
+  EXPECT_EQ(users->warnings(),
+            std::vector<std::string>{
+                "line 2: the password of \"reporting\" is empty: it lets nobody in"});
+  EXPECT_EQ(problem("\"a\" \"\"\n\"a\" \"x\""), "line 2: the user \"a\" stands here a second time");
 }
 
 }  // namespace

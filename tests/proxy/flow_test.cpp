@@ -229,7 +229,7 @@ TEST_F(Doors, RefuseAClientTooMany) {
 TEST_F(Doors, RefuseADatabaseThatNoEntryNames) {
   serve();
   config_.databases[0].name = "app";
-  proxy_->apply(config_);
+  ASSERT_TRUE(proxy_->apply(config_));
   client();
   TestClient& other = connect().start("other");
   ASSERT_TRUE(until([&] { return other.ended; }));
@@ -275,10 +275,10 @@ TEST_F(Doors, ApplyANewSizeBetweenTwoTurns) {
   }
   ASSERT_TRUE(until([&] { return clients(ClientState::Waiting) == 2; }));
   config_.databases[0].pool.size = 3;
-  proxy_->apply(config_);
+  ASSERT_TRUE(proxy_->apply(config_));
   ASSERT_TRUE(until([&] { return servers(SlotState::Leased) == 3; }));
   config_.databases[0].pool.size = 1;
-  proxy_->apply(config_);
+  ASSERT_TRUE(proxy_->apply(config_));
   settle();
   EXPECT_EQ(servers(SlotState::Leased), 3u) << "no transaction is cut";
   for (TestClient* one : all) one->query("COMMIT");

@@ -292,7 +292,16 @@ class ScriptedPostgres {
 
 class TestClient : public Peer {
  public:
-  explicit TestClient(std::uint16_t port) : Peer(connected(port)) {}
+  explicit TestClient(std::uint16_t port, const std::string& address = "127.0.0.1")
+      : Peer(connected(port, address)) {
+    EXPECT_TRUE(open());
+  }
+  // Whether somebody listens there.
+  static bool is_answered(const std::string& address, std::uint16_t port) {
+    const int fd = connected(port, address);
+    if (fd >= 0) ::close(fd);
+    return fd >= 0;
+  }
 
   TestClient& start(const std::string& database = "app", const std::string& user = "alice") {
     Bytes body;
@@ -372,13 +381,17 @@ class TestClient : public Peer {
   std::uint32_t key = 0;
 
  private:
-  static int connected(std::uint16_t port) {
+  // -1: nobody answers.
+  static int connected(std::uint16_t port, const std::string& where) {
     const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     sockaddr_in address{};
     address.sin_family = AF_INET;
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     address.sin_port = htons(port);
-    EXPECT_EQ(connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
+    EXPECT_EQ(inet_pton(AF_INET, where.c_str(), &address.sin_addr), 1);
+    if (connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof address) != 0) {
+      ::close(fd);
+      return -1;
+    }
     fcntl(fd, F_SETFL, O_NONBLOCK);
     return fd;
   }

@@ -322,7 +322,7 @@ TEST_F(Rubbish, InsteadOfAGreetingIsAConnectErrorThatTheClientIsToldInTheEnd) {
   postgres_.at_start = [](Backend& backend) { backend.greet(); };
   // The back-off may have grown longer than the first one's patience.
   config_.databases[0].pool.acquire_timeout_us = 0;
-  proxy_->apply(config_);
+  ASSERT_TRUE(proxy_->apply(config_));
   expect_still_serving();
 }
 

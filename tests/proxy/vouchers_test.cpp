@@ -89,6 +89,15 @@ TEST_F(VouchersTest, OfManyClaimantsTheOneTakenLongestAgoGoes) {
   EXPECT_EQ(ask(alice_, "secret", now), Word::Fresh);
 }
 
+TEST_F(VouchersTest, WhatWasTakenIsKnownAtAnyAgeUntilItIsRefused) {
+  vouchers_.taken(alice_, mark("secret"), kStart);
+  EXPECT_TRUE(vouchers_.knows(alice_, mark("secret")));
+  EXPECT_FALSE(vouchers_.knows(alice_, mark("guess")));
+  EXPECT_FALSE(vouchers_.knows({"app", "bob", ""}, mark("secret")));
+  vouchers_.refused(alice_, mark("secret"));
+  EXPECT_FALSE(vouchers_.knows(alice_, mark("secret")));
+}
+
 TEST_F(VouchersTest, NobodyIsVouchedForWhereTheDatabasesHaveMoved) {
   vouchers_.taken(alice_, mark("secret"), kStart);
   vouchers_.clear();

@@ -54,9 +54,10 @@ carpool/inject: {{ include "carpool.configMapName" . | quote }}
 {{- end }}
 
 {{/*
-Annotations for the pod template. The checksum covers what only a restart brings into force; the
-rest of `config` is left out on purpose, because a checksum of it would restart every pod for a
-change that they take live.
+Annotations for the pod template. The checksum covers what only a restart brings into force, and where
+clients connect, which the application learns from its environment when it starts. The rest of
+`config` is left out on purpose, because a checksum of it would restart every pod for a change that
+they take live.
 */}}
 {{- define "carpool.annotations" -}}
 {{- $listen := include "carpool.section" (dict "root" . "name" "listen") | fromJson -}}

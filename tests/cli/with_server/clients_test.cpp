@@ -243,9 +243,9 @@ TEST_F(CliTest, CompareTellsWhatAppliesLiveAndWhatWaitsForARestart) {
   };
   EXPECT_EQ(compare("pool: {size: 10}\nserver: {host: db}\n"), 0);
   EXPECT_THAT(out_.str(), HasSubstr("no difference"));
-  EXPECT_EQ(compare("server: {host: db}\npool: {size: 12}\nlisten: {port: 6433}\n"), 0);
+  EXPECT_EQ(compare("server: {host: db}\npool: {size: 12}\nadmin: {port: 9940}\n"), 0);
   EXPECT_THAT(out_.str(), ::testing::ContainsRegex("pool.size +10 +12 +applies live"));
-  EXPECT_THAT(out_.str(), ::testing::ContainsRegex("listen.port +6432 +6433 +waits for a restart"));
+  EXPECT_THAT(out_.str(), ::testing::ContainsRegex("admin.port +9930 +9940 +waits for a restart"));
 }
 
 TEST(Compare, ADatabaseThatComesOrGoesIsOneLine) {

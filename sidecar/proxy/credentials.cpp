@@ -1,0 +1,138 @@
+#include "proxy/credentials.h"
+
+#include <utility>
+
+#include "base/check.h"
+#include "config/load.h"
+#include "pg/scram.h"
+#include "proxy/salt_secret.h"
+
+namespace carpool::proxy {
+namespace {
+
+constexpr const char* kSaltFile = "auth.saltFile";
+constexpr const char* kPasswordFile = "server.passwordFile";
+
+struct NamedPath {
+  const char* key;
+  const std::string* path;
+};
+
+std::vector<NamedPath> paths_of(const CredentialsPlan& plan) {
+  std::vector<NamedPath> paths = {
+      {"listen.tls.certFile", &plan.tls.cert_file}, {"listen.tls.keyFile", &plan.tls.key_file},
+      {"listen.tls.caFile", &plan.tls.ca_file},     {kSaltFile, &plan.salts.file},
+      {kPasswordFile, &plan.salts.password_file},   {"auth.usersFile", &plan.users_file}};
+  std::erase_if(paths, [](const NamedPath& one) { return one.path->empty(); });
+  return paths;
+}
+
+// With an empty text where the plan names no such file.
+net::Pem pem_of(const std::vector<CredentialsFile>& files, std::string_view key) {
+  for (const CredentialsFile& file : files) {
+    if (file.key == key) return {file.name(), *file.text};
+  }
+  return {std::string(key), ""};
+}
+
+// What salts are made from; empty where there is nothing. A passwordFile that cannot be read is no
+// error here: it is one for whoever opens a server.
+Result<Bytes> derive_salts(const CredentialsPlan& plan, const std::vector<CredentialsFile>& files,
+                           std::vector<std::string>& warnings) {
+  for (const CredentialsFile& file : files) {
+    if (file.key == kSaltFile) {
+      const Result<Bytes> made = salt_secret_of_file(*file.text);
+      if (!made) return Error{file.name() + ": " + made.error().message};
+      return *made;
+    }
+    if (file.key != kPasswordFile) continue;
+    if (file.text) return salt_secret_of_password(*file.text);
+    warnings.push_back(file.name() + ": " + file.text.error().message +
+                       ", so that a restart tells which users exist");
+    return Bytes();
+  }
+  return plan.salts.password.empty() ? Bytes() : salt_secret_of_password(plan.salts.password);
+}
+
+}  // namespace
+
+CredentialsPlan::CredentialsPlan(const config::Config& config)
+    : mode(config.auth.mode), scram_iterations(config.auth.scram_iterations) {
+  if (mode == config::AuthMode::ScramSha256) {
+    users_file = config.auth.users_file;
+    salts = config::salt_source(config);
+  }
+  if (config.listen.tls.mode != config::TlsMode::Disable) tls = config.listen.tls;
+}
+
+Credentials Credentials::without_files(const CredentialsPlan& plan) {
+  CHECK(!plan.needs_files());
+  Credentials made;
+  made.scram_iterations = plan.scram_iterations;
+  return made;
+}
+
+std::string CredentialsPlan::describe() const {
+  std::string all;
+  for (const NamedPath& one : paths_of(*this)) {
+    all += (all.empty() ? "" : ", ") + std::string(one.key) + " " + *one.path;
+  }
+  return all;
+}
+
+std::vector<CredentialsFile> read_files(const CredentialsPlan& plan, ReadingProgress& progress) {
+  std::vector<CredentialsFile> files;
+  for (const NamedPath& one : paths_of(plan)) {
+    progress.set(one.key);
+    files.push_back({one.key, *one.path, config::read_file(*one.path)});
+  }
+  return files;
+}
+
+std::string fingerprint_of(const std::vector<CredentialsFile>& files) {
+  Bytes all;
+  for (const CredentialsFile& file : files) {
+    const std::string& content = file.text ? *file.text : file.text.error().message;
+    append_u32(all, file.text ? 1 : 0);
+    append_u32(all, static_cast<std::uint32_t>(content.size()));
+    append_text(all, content);
+  }
+  const pg::ScramKey hash = pg::sha256(all);
+  return std::string(hash.begin(), hash.end());
+}
+
+Result<Credentials> make_credentials(const CredentialsPlan& plan,
+                                     const std::vector<CredentialsFile>& files,
+                                     ByteSpan salt_secret, ReadingProgress& progress) {
+  for (const CredentialsFile& file : files) {
+    if (file.text || file.key == kPasswordFile) continue;
+    return Error{file.name() + ": " + file.text.error().message};
+  }
+  Credentials made;
+  made.scram_iterations = plan.scram_iterations;
+  if (plan.reads_tls()) {
+    Result<std::unique_ptr<net::TlsContext>> context = net::TlsContext::make(
+        pem_of(files, "listen.tls.certFile"), pem_of(files, "listen.tls.keyFile"),
+        pem_of(files, "listen.tls.caFile"));
+    if (!context) return context.error();
+    made.tls = std::move(*context);
+  }
+  if (plan.reads_users()) {
+    const CredentialsFile& file = files.back();
+    CHECK(file.key == "auth.usersFile");
+    progress.set("hashing the passwords of auth.usersFile");
+    Result<Bytes> derived = derive_salts(plan, files, made.warnings);
+    if (!derived) return derived.error();
+    made.salt_secret = derived->empty() ? Bytes(salt_secret.begin(), salt_secret.end()) : *derived;
+    Result<pg::Users> users =
+        pg::Users::parse(*file.text, {made.salt_secret, plan.scram_iterations});
+    if (!users) return Error{file.name() + ": " + users.error().message};
+    for (const std::string& warning : users->warnings()) {
+      made.warnings.push_back(file.name() + ": " + warning);
+    }
+    made.users = std::move(*users);
+  }
+  return made;
+}
+
+}  // namespace carpool::proxy

@@ -1,0 +1,260 @@
+// The promise: a file that takes long or never comes, as on a network's mount that is gone, holds
+// up what needs it and nothing else: neither probes, nor clients, nor other changes; and it is
+// said.
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+
+#include <filesystem>
+
+#include "harness/harness.h"
+
+namespace carpool::integration {
+namespace {
+
+namespace fs = std::filesystem;
+
+PostgresCluster& postgres() {
+  return shared_postgres();
+}
+
+std::string line(const std::string& user) {
+  return "\"" + user + "\" \"secret\"\n";
+}
+
+bool signs_in(const Carpool& carpool, const std::string& user) {
+  return Connection(carpool.conninfo(user) + " password=secret").connected();
+}
+
+int pool_size(const Carpool& carpool) {
+  return carpool.config()["effective"]["pool"].value("size", -1);
+}
+
+// Users' files that can be made to hang: see held/held.cpp.
+class Late : public ::testing::Test {
+ protected:
+  std::string file(const std::string& name) const { return dir_.path() / name; }
+  void write(const std::string& name, const std::string& text) {
+    write_file(file(name + ".new"), text);
+    fs::rename(file(name + ".new"), file(name));
+  }
+  void hold(const std::string& name) { write_file(file(name + ".held"), ""); }
+  void let_go(const std::string& name) { fs::remove(file(name + ".held")); }
+
+  Settings settings(const std::string& users, int size, const std::string& auth = "") const {
+    return {.auth = "mode: scram-sha-256, usersFile: '" + file(users) + "'" + auth,
+            .server = "host: 127.0.0.1, user: app, port: " + std::to_string(postgres().port()),
+            .pool = "size: " + std::to_string(size)};
+  }
+  static Launch launch(bool wait_until_started = true) {
+    Launch launch;
+    launch.env = {{"LD_PRELOAD", HELD_LIBRARY}, {"ASAN_OPTIONS", "verify_asan_link_order=0"}};
+    launch.wait_until_started = wait_until_started;
+    return launch;
+  }
+  static std::string late(const Carpool& carpool) { return carpool.config()["late"].dump(); }
+
+  TempDir dir_;
+};
+
+TEST_F(Late, AtTheStartProbesAnswerAndSayWhatItIsWaitingFor) {
+  write("users", line("alice"));
+  hold("users");
+  Carpool carpool(settings("users", 3), launch(false));
+  ASSERT_EVENTUALLY(carpool.get("/livez").status == 200);
+  EXPECT_EQ(carpool.get("/startupz").status, 503);
+  EXPECT_EQ(carpool.get("/readyz").status, 503);
+  EVENTUALLY(carpool.get("/startupz").body.find("reading auth.usersFile has taken 2 s") !=
+             std::string::npos);
+  EVENTUALLY(carpool.logged("not started: credentials are late"));
+  EXPECT_EQ(carpool.get("/metrics").status, 200);
+  EXPECT_FALSE(carpool.raw().connected()) << "nobody is let in to wait";
+  let_go("users");
+  EVENTUALLY(carpool.get("/startupz").status == 200);
+  EXPECT_TRUE(signs_in(carpool, "alice"));
+}
+
+TEST_F(Late, AtTheStartAnotherFileMayBeNamedInsteadOfTheOneThatHangs) {
+  write("users", line("alice"));
+  write_file(file("users.stuck"), "");
+  write("good", line("bob"));
+  Carpool carpool(settings("users", 3), launch(false));
+  ASSERT_EVENTUALLY(carpool.get("/livez").status == 200);
+  carpool.swap(settings("good", 4));
+  EVENTUALLY(carpool.get("/startupz").status == 200);
+  EXPECT_TRUE(signs_in(carpool, "bob"));
+  EXPECT_EQ(pool_size(carpool), 4);
+}
+
+TEST_F(Late, ItEndsAtOnceThoughAFileHangs) {
+  write("users", line("alice"));
+  write_file(file("users.stuck"), "");
+  Carpool carpool(settings("users", 3), launch(false));
+  ASSERT_EVENTUALLY(carpool.get("/livez").status == 200);
+  carpool.signal(SIGTERM);
+  EXPECT_EQ(carpool.wait_exit(), 0);
+}
+
+TEST_F(Late, AtTheStartABadFileEndsItWithAClearWord) {
+  ASSERT_EQ(mkfifo(file("fifo").c_str(), 0600), 0);
+  write("bad", "\"alice\" \"unclosed\n");
+  for (const auto& [name, why] : std::map<std::string, std::string>{
+           {"fifo", "is not a regular file"}, {"bad", "line 1: "}, {"none", "cannot be read"}}) {
+    Carpool carpool(settings(name, 3), launch(false));
+    EXPECT_EQ(carpool.wait_exit(), 78) << name;
+    EXPECT_TRUE(carpool.logged("auth.usersFile " + file(name) + ": " + why)) << carpool.log();
+  }
+}
+
+// Seconds of hashing, wherever this runs: the loop's answers do not wait for it.
+TEST_F(Late, ManyPasswordsAtManyIterationsHoldUpNoChange) {
+  write("users", line("alice"));
+  Carpool carpool(settings("users", 3), launch());
+  Connection client(carpool.conninfo("alice") + " password=secret");
+  std::string many;
+  for (int i = 0; i < 12; i++) many += line("user" + std::to_string(i));
+  write("many", many);
+  carpool.swap(settings("many", 4, ", scramIterations: 100000"));
+  EVENTUALLY(pool_size(carpool) == 4);
+  EXPECT_EQ(carpool.get("/livez").status, 200);
+  carpool.swap(settings("many", 5, ", scramIterations: 100000"));
+  EVENTUALLY(pool_size(carpool) == 5);
+  EXPECT_TRUE(client.query("select 1").ok());
+  EVENTUALLY(signs_in(carpool, "user11"));
+  EXPECT_EQ(late(carpool), "[]");
+  EXPECT_FALSE(signs_in(carpool, "alice"));
+}
+
+TEST_F(Late, WhatIsLateComesLateAndAlone) {
+  write("users", line("alice"));
+  write("other", line("bob"));
+  hold("other");
+  Carpool carpool(settings("users", 3), launch());
+  Connection client(carpool.conninfo("alice") + " password=secret");
+  ASSERT_TRUE(client.query("begin").ok());
+  carpool.swap(settings("other", 4));
+  EVENTUALLY(pool_size(carpool) == 4);
+  EVENTUALLY(late(carpool).find("other): the rest of the change is in force") != std::string::npos);
+  EXPECT_TRUE(carpool.logged("configuration in force but for its credentials, which are late"));
+  EXPECT_TRUE(signs_in(carpool, "alice"));
+  EXPECT_FALSE(signs_in(carpool, "bob"));
+  // A later change is not held up, and comes without a wait.
+  carpool.swap(settings("other", 5));
+  EVENTUALLY(pool_size(carpool) == 5);
+  let_go("other");
+  EVENTUALLY(signs_in(carpool, "bob"));
+  EXPECT_FALSE(signs_in(carpool, "alice"));
+  EXPECT_EQ(late(carpool), "[]");
+  EXPECT_TRUE(client.query("commit").ok()) << "who is in stays";
+}
+
+// The file that is in force changes while another is waited for: it counts.
+TEST_F(Late, WhoIsTakenOutOfTheFileInForceIsOutThoughAnotherIsWaitedFor) {
+  write("users", line("alice") + line("mallory"));
+  write("other", line("bob"));
+  hold("other");
+  Carpool carpool(settings("users", 3), launch());
+  ASSERT_TRUE(signs_in(carpool, "mallory"));
+  carpool.swap(settings("other", 4));
+  write("users", line("alice"));
+  EVENTUALLY(!signs_in(carpool, "mallory"));
+  EXPECT_TRUE(signs_in(carpool, "alice"));
+  // Back again: what hangs is of no concern any more.
+  carpool.swap(settings("users", 6));
+  EVENTUALLY(pool_size(carpool) == 6);
+  let_go("other");
+  EXPECT_EQ(late(carpool), "[]");
+  EXPECT_TRUE(signs_in(carpool, "alice"));
+}
+
+TEST_F(Late, ANewReadingOvertakesOneThatHangs) {
+  write("users", line("alice"));
+  Carpool carpool(settings("users", 3), launch());
+  write_file(file("users.stuck"), "");
+  carpool.signal(SIGHUP);
+  EVENTUALLY(late(carpool).find("the old credentials stay meanwhile") != std::string::npos);
+  EXPECT_TRUE(signs_in(carpool, "alice"));
+  fs::remove(file("users.stuck"));
+  write("users", line("bob"));
+  EVENTUALLY(signs_in(carpool, "bob"));
+  EXPECT_FALSE(signs_in(carpool, "alice"));
+  EXPECT_EQ(late(carpool), "[]");
+  // A file that hangs with each look takes no more than a few threads.
+  write_file(file("users.stuck"), "");
+  for (int i = 0; i < 50; i++) carpool.signal(SIGHUP);
+  carpool.swap(settings("users", 4));
+  EVENTUALLY(pool_size(carpool) == 4);
+}
+
+// All addresses, and passwords; without the users' file it would be all addresses and trust.
+TEST_F(Late, WhereTheRestWouldOpenADoorTheWholeChangeWaits) {
+  write("users", line("alice"));
+  hold("users");
+  Settings trust{.server = settings("", 3).server, .pool = "size: 3"};
+  Carpool carpool(trust, launch());
+  std::string yaml = carpool.render(settings("users", 4));
+  yaml.replace(yaml.find("127.0.0.1"), 9, "0.0.0.0");
+  carpool.swap_text(yaml);
+  EVENTUALLY(carpool.config()["lastResult"] == "waiting");
+  EXPECT_NE(late(carpool).find("the whole change waits"), std::string::npos) << late(carpool);
+  EXPECT_NE(late(carpool).find("listen.address: cannot come without `auth.mode` (trust)"),
+            std::string::npos)
+      << late(carpool);
+  EXPECT_EQ(pool_size(carpool), 3);
+  EXPECT_EQ(carpool.config()["effective"]["listen"]["address"], "127.0.0.1");
+  EXPECT_TRUE(carpool.connect().connected());
+  let_go("users");
+  EVENTUALLY(pool_size(carpool) == 4);
+  EXPECT_FALSE(carpool.connect().connected());
+  EXPECT_TRUE(signs_in(carpool, "alice"));
+}
+
+TEST_F(Late, ABadFileThatComesLateIsRejectedAloneAndMayBeMended) {
+  write("users", line("alice"));
+  write("other", "\"bob\" \"unclosed\n");
+  hold("other");
+  Carpool carpool(settings("users", 3), launch());
+  carpool.swap(settings("other", 4));
+  EVENTUALLY(pool_size(carpool) == 4);
+  let_go("other");
+  EVENTUALLY(carpool.config()["lastResult"] == "rejected");
+  EXPECT_EQ(carpool.metric("carpool_credentials_last_reload_successful"), 0);
+  EXPECT_TRUE(signs_in(carpool, "alice"));
+  write("other", line("bob"));
+  EVENTUALLY(signs_in(carpool, "bob"));
+  EXPECT_EQ(carpool.config()["lastResult"], "applied");
+  EXPECT_EQ(carpool.metric("carpool_credentials_last_reload_successful"), 1);
+}
+
+// ---- modes of files
+
+TEST_F(Late, ASecretThatEverybodyCanReadIsWarnedOfAndAMountedOneIsNot) {
+  write("users", line("alice"));
+  write("password", "secret");
+  fs::permissions(file("users"), fs::perms(0644));
+  fs::permissions(file("password"), fs::perms(0640));
+  Settings plain = settings("users", 3);
+  plain.server += ", passwordFile: '" + file("password") + "'";
+  Carpool carpool(plain);
+  const std::string warning =
+      "auth.usersFile " + file("users") + " can be read by every user of this machine (mode 0644)";
+  EVENTUALLY(carpool.config()["warnings"].dump().find(warning) != std::string::npos);
+  EVENTUALLY(carpool.logged(warning));
+  EXPECT_FALSE(carpool.logged("passwordFile"));
+  Carpool mounted(
+      {.auth = "mode: scram-sha-256, usersFile: '{mount}/users'", .server = settings("", 3).server},
+      {.files = {{"users", line("alice")}}});
+  EXPECT_FALSE(mounted.logged("can be read by every user"));
+}
+
+TEST_F(Late, AnEmptyPasswordInTheUsersFileIsWarnedOf) {
+  write("users", line("alice") + "\"reporting\" \"\"\n");
+  Carpool carpool(settings("users", 3), launch());
+  EXPECT_TRUE(signs_in(carpool, "alice"));
+  const std::string warning = "auth.usersFile " + file("users") + ": line 2: the password of";
+  EXPECT_TRUE(carpool.logged(warning));
+  EXPECT_NE(carpool.config()["warnings"].dump().find(warning), std::string::npos);
+  EXPECT_FALSE(Connection(carpool.conninfo("reporting") + " password=''").connected());
+}
+
+}  // namespace
+}  // namespace carpool::integration
