@@ -76,6 +76,9 @@ prints what stands here about a key.
   `{password: "${PASSWORD}"}`.
 - **Passwords** belong into a mounted `server.passwordFile` or a `${VAR}`. In a URL, `@`, `:`, `/`,
   `?`, `#` and `%` in a password have to be percent-encoded. No endpoint or log shows a password.
+- **Files** that servers are opened with (`server.passwordFile`, `server.sslRootCert`, ..., those that a URL names
+  and those that libpq looks for in the home folder) are read anew for each connection. They have to be plain
+  files. One that is none, or hangs, is an error for its database alone.
 - **Servers.** Where the file gives neither `server.url` nor `server.host`, they come from
   `DATABASE_URL`, else from libpq's variables; other keys of `server` in the file go first. All of
   libpq's variables count then, those of sessions too (`PGOPTIONS`, `PGTZ`, `PGDATESTYLE`,

@@ -91,6 +91,8 @@ class Pool {
   bool paused() const { return paused_; }
   // Every server open now is closed as it comes back, and idle ones at once.
   void reconnect() { ++generation_; }
+  // That one alone, likewise.
+  void outdate(Slot& slot) { slot.generation_ = generation_ - 1; }
   // No server is kept for its own sake: idle ones that nobody waits for are closed.
   void set_draining(bool draining) { draining_ = draining; }
 

@@ -20,7 +20,7 @@ void DatabaseCheck::check() {
   if (busy_) return;
   // The one before is gone by now: its callback may not destroy it, the next check does.
   busy_ = true;
-  connector_.emplace(loop_, [this](const ConnectFailure* failure) { done(failure); });
+  connector_.emplace(loop_, files_, [this](const ConnectFailure* failure) { done(failure); });
   connector_->start(settings_.server, database_, user_, "", 0);
 }
 

@@ -17,7 +17,7 @@ class DatabaseCheck {
  public:
   static constexpr Micros kInterval_us = 2 * kMicrosPerSecond;
 
-  explicit DatabaseCheck(net::Loop& loop) : loop_(loop) {}
+  DatabaseCheck(net::Loop& loop, ServerFiles& files) : loop_(loop), files_(files) {}
 
   // Checks this database as this user from now on, at once and then at each interval.
   void start(const config::Database& settings, const std::string& database,
@@ -35,6 +35,7 @@ class DatabaseCheck {
   void done(const ConnectFailure* failure);
 
   net::Loop& loop_;
+  ServerFiles& files_;
   net::Timer timer_;
   config::Database settings_;
   std::string database_;

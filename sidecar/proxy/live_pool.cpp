@@ -152,6 +152,10 @@ void LivePool::server_opened(Server& server,
   }
   welcome_.clear();
   for (const auto& [name, value] : parameters) pg::append_parameter_status(welcome_, name, value);
+  if (server.proved_client_password()) {
+    client_passwords_.taken(server.client_password(), now);
+    proxy_.passthrough().taken({claimant(), server.client_password()});
+  }
   pool_.opened(server, now);
   pool_.set_wanted(0);
   mark_dirty();
@@ -171,8 +175,9 @@ void LivePool::server_failed(Server& server, const ConnectFailure& failure, Micr
   }
   last_connect_error_ = failure.message;
   last_connect_kind_ = failure.kind;
-  // A password that PostgreSQL no longer takes vouches for nobody.
-  if (failure.kind == pool::ConnectError::Auth) proxy_.gatekeeper().disown(database_, user_);
+  if (failure.of_password() && !server.client_password().empty()) {
+    proxy_.passthrough().refused({claimant(), server.client_password()});
+  }
   pool_.open_failed(server, now);
   server.finish_closing(failure.message);
   // With servers left, the pool goes on with those: a wrong new password harms nobody.
@@ -180,6 +185,18 @@ void LivePool::server_failed(Server& server, const ConnectFailure& failure, Micr
   const bool refused =
       !startup_.plain() && failure.kind == pool::ConnectError::Other && !failure.sqlstate.empty();
   if ((failure.permanent() || refused) && pool_.open() == 0) reject_waiting(failure);
+}
+
+Claimant LivePool::claimant() const {
+  return {database_, user_, startup_.replication};
+}
+
+void LivePool::password_refused(const std::string& password) {
+  client_passwords_.refused(password);
+  pool_.for_each_slot([&](pool::Slot& slot) {
+    if (static_cast<Server&>(slot).client_password() == password) pool_.outdate(slot);
+  });
+  mark_dirty();
 }
 
 void LivePool::reject_waiting(const ConnectFailure& failure) {

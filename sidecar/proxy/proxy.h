@@ -25,6 +25,7 @@
 #include "proxy/listeners.h"
 #include "proxy/live_pool.h"
 #include "proxy/memory_guard.h"
+#include "proxy/passthrough.h"
 
 namespace carpool::proxy {
 
@@ -56,6 +57,10 @@ class Proxy {
   // Who may sign in. The composition root hands it what the files say.
   Gatekeeper& gatekeeper() { return gatekeeper_; }
 
+  ServerFiles& server_files() { return server_files_; }
+  // Who may sign in by the word of PostgreSQL.
+  Passthrough& passthrough() { return passthrough_; }
+
   // Takes a new configuration, between two turns of the loop, or leaves everything as it is: where
   // its listening address cannot be had. No transaction is cut, and connected clients stay.
   Status apply(const config::Config& config);
@@ -76,8 +81,8 @@ class Proxy {
   // Clients inside a transaction, or waiting for their first server in one.
   std::uint32_t busy_clients() const;
   // Whether something runs on a thread that may take long: a cancel, which PostgreSQL may keep
-  // waiting for ever.
-  bool threads_busy() const { return !cancels_.empty(); }
+  // waiting for ever, or the reading of a file.
+  bool threads_busy() const { return !cancels_.empty() || server_files_.busy(); }
   // Closes everything at once, transactions too. The loop ends when all is gone.
   void close();
 
@@ -130,6 +135,7 @@ class Proxy {
   // For a client's rejection: what the memory is, in words.
   std::string describe_memory() const;
   LivePool::ClientList& startup_clients() { return startup_clients_; }
+  LivePool::ClientList& clients_on_trial() { return clients_on_trial_; }
   // For what goes to a server in another form than it came; emptied by each user.
   Bytes& scratch() { return scratch_; }
   std::uint64_t next_server_id() { return ++server_ids_; }
@@ -145,6 +151,8 @@ class Proxy {
   void watch_memory(Micros now);
   void start_cancels();
   void close_servers(LivePool& pool, const char* why);
+  config::Database place_of_trial(const Claimant& who) const;
+  void password_refused(const Claimant& who, const std::string& password);
   void update_database_check();
   void open_configured_pools();
   struct PoolKey {
@@ -161,12 +169,15 @@ class Proxy {
   Listeners listeners_;
   net::Timer tick_;
   MemoryGuard memory_;
+  ServerFiles server_files_;
   DatabaseCheck database_check_;
   Gatekeeper gatekeeper_;
+  Passthrough passthrough_;
   std::map<PoolKey, std::unique_ptr<LivePool>> pools_;
   std::vector<LivePool*> dirty_;
   std::unordered_map<std::uint32_t, Client*> clients_;  // by id, which is the cancel key's pid
   LivePool::ClientList startup_clients_;                // not in a pool yet
+  LivePool::ClientList clients_on_trial_;               // likewise, and PostgreSQL has been asked
   LivePool::ClientList console_clients_;                // never in one
   std::vector<std::unique_ptr<Server>> graveyard_;      // freed at the end of the turn
   std::vector<Client*> resume_later_;                   // null: has gone meanwhile

@@ -95,6 +95,7 @@ void Proxy::end_clients() {
     });
   }
   startup_clients_.for_each([](Client& client) { client.close(); });
+  clients_on_trial_.for_each([](Client& client) { client.close(); });
 }
 
 // ---- observing

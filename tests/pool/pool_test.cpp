@@ -670,6 +670,27 @@ TEST(Pool, ReplacesEveryServerOnReconnect) {
   EXPECT_EQ(sim.pool.open(), 0u);
 }
 
+TEST(Pool, ClosesAnOutdatedServerAsItComesBackAndNoOther) {
+  Sim sim(settings(3));
+  for (int i = 0; i < 3; ++i) sim.idle();
+  TestWaiter* holder = sim.lease();
+  TestSlot* lent = holder->slot;
+  TestWaiter* other = sim.lease();
+  sim.give_back(other);
+  TestSlot* idle = other->slot;
+  sim.pool.outdate(*lent);
+  sim.pool.outdate(*idle);
+  sim.plan();
+  EXPECT_EQ(idle->slot_state(), SlotState::Closing) << "at once where nobody has it";
+  EXPECT_EQ(lent->slot_state(), SlotState::Leased) << "no transaction is cut";
+  sim.give_back(holder);
+  sim.plan();
+  EXPECT_EQ(lent->slot_state(), SlotState::Closing);
+  EXPECT_EQ(sim.pool.count(SlotState::Idle), 1U);
+  sim.pool.reconnect();
+  EXPECT_NE(lent->slot_state(), SlotState::Idle);
+}
+
 TEST(Pool, LendsNoServerFromBeforeAReconnect) {
   Sim sim(settings(1));
   TestSlot* old = sim.idle();
