@@ -39,6 +39,13 @@ class ProxyTest : public testing::Test {
     proxy_ = std::make_unique<Proxy>(loop_, config_, cgroups_);
     ASSERT_TRUE(proxy_->listen());
   }
+  // A configuration with other settings comes into force.
+  template <typename Fn>
+  void change(Fn&& fn) {
+    fn(config_.pool);
+    config_.databases = {{"*", config_.server, config_.pool}};
+    proxy_->apply(config_);
+  }
   TestClient& connect() { return clients_.emplace_back(proxy_->port()); }
   // One that has signed in.
   TestClient& client() {
