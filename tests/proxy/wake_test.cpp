@@ -67,7 +67,7 @@ class Wake : public ProxyTest {
       const std::size_t at = ("," + server_first).find(std::string(",") + name + "=") + 2;
       return server_first.substr(at, server_first.find(',', at) - at);
     };
-    const std::optional<Bytes> salt = pg::decode_base64(attribute('s'));
+    const Result<Bytes> salt = pg::decode_base64(attribute('s'));
     pg::ScramKey salted;
     PKCS5_PBKDF2_HMAC(password.data(), static_cast<int>(password.size()), salt->data(),
                       static_cast<int>(salt->size()), std::stoi(attribute('i')), EVP_sha256(),
