@@ -3,26 +3,19 @@
 #include <array>
 #include <string>
 
-#include "config/url.h"
+#include "config/conninfo.h"
 
 namespace carpool::config {
 namespace {
 
-// host, hostaddr, port and service, in the words of libpq.
-using Place = std::array<std::string, 4>;
-
-Place place_of(const Server& server) {
-  Place place;
-  if (const Result<UrlParts> parts = parse_url(server.url); parts && !server.url.empty()) {
-    constexpr std::array<const char*, 4> kNames = {"host", "hostaddr", "port", "service"};
-    for (std::size_t i = 0; i < kNames.size(); ++i) {
-      if (const auto found = parts->find(kNames[i]); found != parts->end())
-        place[i] = found->second;
-    }
-  }
-  if (!server.host.empty()) place[0] = server.host;
-  if (server.port_set || place[2].empty()) place[2] = std::to_string(server.port);
-  return place;
+std::array<std::string, 4> place_of(const Server& server) {
+  const Result<UrlParts> parts = conninfo_of(server);
+  if (!parts) return {server.url};  // which is turned down elsewhere
+  const auto part = [&](const char* name) {
+    const auto found = parts->find(name);
+    return found == parts->end() ? std::string() : found->second;
+  };
+  return {part("host"), part("hostaddr"), part("port"), part("service")};
 }
 
 }  // namespace

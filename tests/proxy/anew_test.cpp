@@ -139,7 +139,7 @@ TEST_F(Anew, ADatabaseThatWasRemovedIsAskedByNoCheck) {
   ASSERT_TRUE(until([&] { return stays.count('Z') == 1 && proxy_->why_no_database().empty(); }));
   const std::size_t asked = other_postgres_.backends.size();
   config_.databases = {{"app", config_.server, config_.pool}};
-  proxy_->apply(config_);
+  EXPECT_TRUE(proxy_->apply(config_));
   other_postgres_.hang_up_at_once = 100;
   ASSERT_TRUE(until([&] { return postgres_.backends.size() == 1; }));
   ASSERT_TRUE(until([&] { return postgres_.backends.size() == 2; })) << "at each interval";

@@ -55,7 +55,7 @@ class ProxyTest : public testing::Test {
   }
   void apply() {
     config_.databases = {{"*", config_.server, config_.pool}};
-    proxy_->apply(config_);
+    EXPECT_TRUE(proxy_->apply(config_));
   }
   TestClient& connect() { return clients_.emplace_back(proxy_->port()); }
   // One that has signed in.

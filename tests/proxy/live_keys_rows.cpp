@@ -17,6 +17,18 @@ std::string a_file() {
   return path;
 }
 
+std::uint16_t free_port() {
+  const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t size = sizeof address;
+  EXPECT_EQ(bind(fd, reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
+  EXPECT_EQ(getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size), 0);
+  ::close(fd);
+  return ntohs(address.sin_port);
+}
+
 }  // namespace
 
 const std::map<std::string, LiveKey::Row>& LiveKey::rows() {
@@ -27,6 +39,18 @@ const std::map<std::string, LiveKey::Row>& LiveKey::rows() {
   };
   static const std::map<std::string, Row> table = {
       // ---- listen, admin, auth
+      {"listen.address",
+       {.change = [](Config& config) { config.listen.address = "127.0.0.2"; },
+        .moment = Moment::NextClient,
+        .shown_by = "integration/listen_test.cpp: ListeningAddress, WidensAndNarrows"}},
+      {"listen.port",
+       {.change = [](Config& config) { config.listen.port = free_port(); },
+        .moment = Moment::NextClient,
+        .shown_by = "integration/listen_test.cpp: ListeningPort, MovesWhileClientsStay"}},
+      {"listen.unixSocketDir",
+       {.change = [](Config& config) { config.listen.unix_socket_dir = testing::TempDir(); },
+        .moment = Moment::NextClient,
+        .shown_by = "integration/listen_test.cpp: UnixSocket, ComesMovesAndGoes"}},
       {"listen.clientsMax",
        {.change = [](Config& config) { config.listen.clients_max = 1; },
         .moment = Moment::NextClient,

@@ -131,7 +131,7 @@ TEST_F(Pause, OfADatabaseThatIsNoneAnyMoreIsForgotten) {
   ASSERT_TRUE(proxy_->pause("old"));
   ASSERT_TRUE(proxy_->pause("app"));
   config_.databases.pop_back();
-  proxy_->apply(config_);
+  EXPECT_TRUE(proxy_->apply(config_));
   EXPECT_EQ(proxy_->snapshot(false).paused_databases, std::vector<std::string>{"app"});
 }
 
