@@ -164,10 +164,10 @@ INSTANTIATE_TEST_SUITE_P(Of, LiveKey,
                          testing::Combine(testing::ValuesIn(live_keys()),
                                           testing::Values(PoolMode::Transaction,
                                                           PoolMode::Session)),
-                         [](const auto& info) {
-                           std::string name = std::get<0>(info.param);
+                         [](const auto& of) {
+                           std::string name = std::get<0>(of.param);
                            std::replace(name.begin(), name.end(), '.', '_');
-                           const bool sessions = std::get<1>(info.param) == PoolMode::Session;
+                           const bool sessions = std::get<1>(of.param) == PoolMode::Session;
                            return name + (sessions ? "_InSessions" : "_InTransactions");
                          });
 

@@ -138,12 +138,13 @@ TEST_F(Wake, ACommandBehindTheStartupPacketOfTheConsole) {
 }
 
 TEST_F(Wake, AQueryBehindTheLastMessageOfScram) {
-  const std::string file = testing::TempDir() + "wake_users";
-  std::ofstream(file) << "\"alice\" \"pencil\"\n";
   config_.auth.mode = config::AuthMode::ScramSha256;
-  config_.auth.users_file = file;
   serve();
-  ASSERT_TRUE(proxy_->gatekeeper().load(config_));
+  Credentials credentials;
+  Result<pg::Users> users = pg::Users::parse("\"alice\" \"pencil\"\n", {as_bytes("salts"), 4096});
+  ASSERT_TRUE(users);
+  credentials.users = std::move(*users);
+  proxy_->gatekeeper().take(std::move(credentials));
   // With a server to greet it, and without one.
   for (const char* database : {"app", "app", "other"}) {
     const std::string bare = "n=,r=rOprNGfwEbeRWgbNEkqO";
