@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "config/place.h"
 #include "pg/error_response.h"
 #include "pg/messages.h"
 #include "proxy/client.h"
@@ -44,20 +45,32 @@ LivePool::LivePool(Proxy& proxy, std::string database, std::string user, ServerS
 LivePool::~LivePool() = default;
 
 void LivePool::configure(const config::Database& settings, Micros now) {
-  const bool elsewhere = !(settings.server == settings_->server) ||
+  const bool otherwise = !(settings.server == settings_->server) ||
                          settings.pool.statement_timeout_us != settings_->pool.statement_timeout_us;
+  const bool elsewhere = !config::same_place(settings.server, settings_->server);
   settings_ = std::make_shared<const config::Database>(settings);
   if (retired_) {
     retired_ = false;
     pool_.set_draining(proxy_.draining());
   }
   pool_.configure(settings.pool, now);
-  if (elsewhere) {
-    pool_.reconnect();
+  if (otherwise) {
+    open_anew();
+    elsewhere ? pool_.move() : pool_.reconnect();
   } else {
     pool_.for_each_slot(SlotState::Idle,
                         [](pool::Slot& slot) { static_cast<Server&>(slot).terms_changed(); });
   }
+  mark_dirty();
+}
+
+void LivePool::open_anew() {
+  pool_.for_each_slot(SlotState::Connecting, [](pool::Slot& slot) {
+    static_cast<Server&>(slot).close("servers are opened otherwise now");
+  });
+  pool_.retry_at_once();
+  last_connect_error_.clear();
+  error_logged_us_ = 0;
   mark_dirty();
 }
 
@@ -240,10 +253,13 @@ void LivePool::time_out_logins(Micros now) {
 
 bool LivePool::abandoned() const {
   const bool known = !welcome_.empty() && !retired_ && startup_.plain();
-  if (known || client_count() > 0) return false;
-  bool has_slot = false;
-  pool_.for_each_slot([&](const pool::Slot&) { has_slot = true; });
-  return !has_slot;
+  return !known && client_count() == 0 && !has_servers();
+}
+
+bool LivePool::has_servers() const {
+  bool any = false;
+  pool_.for_each_slot([&](const pool::Slot&) { any = true; });
+  return any;
 }
 
 bool LivePool::forgotten(Micros now) {

@@ -50,6 +50,9 @@ class LivePool {
 
   // New settings from a reload; servers opened to another place are replaced as they come back.
   void configure(const config::Database& settings, Micros now);
+  // That with which servers are opened has changed. Attempts by the former are dropped, counted
+  // nowhere and told to nobody, and the next one comes at once.
+  void open_anew();
 
   // Its database is no longer configured: it serves the clients that it has, and keeps nothing.
   void retire();
@@ -78,6 +81,9 @@ class LivePool {
 
   // Timeouts that need a look at the clock only now and then.
   void tick(Micros now);
+
+  // In any state.
+  bool has_servers() const;
 
   // No client, no server and nothing worth keeping but its counters.
   bool abandoned() const;

@@ -45,6 +45,7 @@ Proxy::Proxy(net::Loop& loop, const config::Config& config, const std::string& c
       memory_(cgroups),
       server_files_(loop),
       database_check_(loop, server_files_),
+      secret_watch_(loop, [this](const std::string& path) { server_file_changed(path); }),
       passthrough_(
           loop, server_files_, [this](const Claimant& who) { return place_of_trial(who); },
           [this](const Claimant& who, const std::string& password) {
@@ -56,6 +57,7 @@ Proxy::Proxy(net::Loop& loop, const config::Config& config, const std::string& c
   averages_.begin(started_us_);
   update_database_check();
   open_configured_pools();
+  look_at_server_files();
 }
 
 Proxy::~Proxy() {
@@ -172,7 +174,7 @@ LivePool* Proxy::find_pool(const std::string& database, const std::string& user,
                                                          random()))
                 .first;
     found->second->pool().set_draining(draining_);
-    found->second->pool().set_paused(paused_);
+    found->second->pool().set_paused(pauses_.paused(database));
   }
   return found->second.get();
 }
@@ -365,8 +367,10 @@ Status Proxy::apply(const config::Config& config) {
       pool->configure(*settings, now);
     }
   }
+  apply_pauses();
   update_database_check();
   open_configured_pools();
+  look_at_server_files();
   return Ok{};
 }
 
@@ -398,14 +402,9 @@ void Proxy::close() {
   }
 }
 
-bool Proxy::has_servers(const std::string& database) const {
-  for (const auto& [key, pool] : pools_) {
-    if (!database.empty() && key.database != database) continue;
-    bool any = false;
-    pool->pool().for_each_slot([&](pool::Slot&) { any = true; });
-    if (any) return true;
-  }
-  return false;
+bool Proxy::has_servers() const {
+  return std::any_of(pools_.begin(), pools_.end(),
+                     [](const auto& entry) { return entry.second->has_servers(); });
 }
 
 std::string Proxy::why_no_database() const {
@@ -417,7 +416,7 @@ std::string Proxy::why_no_database() const {
 void Proxy::update_database_check() {
   if (config_.admin.ready_when != config::ReadyWhen::Database) return database_check_.stop();
   for (const auto& [key, pool] : pools_) {
-    if (pool->abandoned()) continue;
+    if (pool->abandoned() || pool->retired()) continue;
     return database_check_.start(pool->settings(), pool->database(), pool->user());
   }
   const config::Database& first = config_.databases.front();

@@ -195,6 +195,7 @@ void Server::run_own(std::string_view sql) {
 // ---- requests
 
 void Server::query_begins(ByteSpan text) {
+  if (tracker_.idle() && !in_transaction()) transaction_terms_ = pool_.terms();
   if (query_us_ == 0) {
     query_us_ = pool_.proxy().loop().now_us();
     first_reply_us_ = 0;

@@ -784,7 +784,7 @@ TEST(PoolDeathTest, RefusesAnEdgeThatIsNotInTheTable) {
   testing::FLAGS_gtest_death_test_style = "fast";
   Sim sim(settings(2));
   TestSlot* slot = sim.idle();
-  EXPECT_DEATH(sim.pool.set_resetting(*slot, sim.now), "CHECK failed");
+  EXPECT_DEATH(sim.pool.set_canceling(*slot, sim.now), "CHECK failed");
   EXPECT_DEATH(sim.pool.removed(*slot), "CHECK failed");
   EXPECT_DEATH(sim.pool.release(*slot, sim.now), "CHECK failed");
 }

@@ -27,7 +27,8 @@ void wait_for(const std::function<bool()>& condition, const char* what) {
 
 }  // namespace
 
-Instance::Instance(const std::string& file) : reloader_(loop_, file) {
+Instance::Instance(const std::string& file)
+    : reloader_(loop_, file, [](const std::string&) { return std::nullopt; }) {
   const config::LoadResult loaded = reloader_.load();
   if (!loaded.config) throw std::runtime_error(config::format(loaded.problems[0], file));
   proxy_.emplace(loop_, *loaded.config);
