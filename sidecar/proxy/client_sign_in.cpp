@@ -331,8 +331,15 @@ bool Client::still_let_in() {
     holds = holds || net::is_local_connection(stream_.fd());
   } else if (mode == config::AuthMode::ScramSha256) {
     holds = holds && by->verifier && gatekeeper.still_knows(by->user, *by->verifier);
+  } else if (holds && by->word) {
+    const Passthrough::Standing standing = proxy_.passthrough().standing(*by->word);
+    if (standing == Passthrough::Standing::Refused) {
+      reject(RejectReason::AuthFailed, "28P01", wrong_password(by->user));
+      return false;
+    }
+    holds = standing == Passthrough::Standing::Stands;
   } else {
-    holds = holds && by->word && proxy_.passthrough().stands(*by->word);
+    holds = false;
   }
   if (must_use_tls()) holds = holds && by->tls != nullptr;
   if (by->tls != nullptr && gatekeeper.tls() != nullptr) {

@@ -41,6 +41,12 @@ class Passthrough {
   struct Word {
     Claimant who;
     Vouchers::Mark mark;
+    std::uint64_t era = 0;
+  };
+  enum class Standing : std::uint8_t {
+    Stands,
+    Refused,    // since, by PostgreSQL
+    Elsewhere,  // the databases may have moved since: PostgreSQL is to be asked again
   };
   struct Verdict {
     enum class Kind : std::uint8_t {
@@ -71,10 +77,12 @@ class Passthrough {
   Vouchers::Answer ask(const Claim& claim, Micros recheck_us);
   // Tries it. To drop the Waiting is to leave.
   std::shared_ptr<Waiting> wait(Claim claim, Done done);
-  Word word_on(const Claim& claim) const { return {claim.who, mark_of(claim.password)}; }
-  // Whether PostgreSQL has taken it, has not refused it since, and the databases are where they
-  // were.
-  bool stands(const Word& word) const { return vouchers_.knows(word.who, word.mark); }
+  Word word_on(const Claim& claim) const { return {claim.who, mark_of(claim.password), era_}; }
+  // Of what let a client in.
+  Standing standing(const Word& word) const {
+    if (word.era != era_) return Standing::Elsewhere;
+    return vouchers_.knows(word.who, word.mark) ? Standing::Stands : Standing::Refused;
+  }
   config::Database where(const Claimant& who) const { return where_(who); }
 
   // What PostgreSQL has said to a server that was opened with it.

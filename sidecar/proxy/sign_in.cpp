@@ -20,6 +20,10 @@ void rename(std::string& text, const std::string& name, const std::string& other
 
 }  // namespace
 
+std::string wrong_password(const std::string& user) {
+  return fmt::format("password authentication failed for user \"{}\"", user);
+}
+
 SignIn::SignIn(const Doors& doors, Claimant who, std::string asked_for, Done done)
     : doors_(doors),
       asked_for_(std::move(asked_for)),
@@ -118,10 +122,8 @@ void SignIn::refuse(const Refusal& refusal) {
   done_(&refusal);
 }
 
-// PostgreSQL's own words, whatever the reason is.
 void SignIn::refuse_password() {
-  refuse({"28P01", fmt::format("password authentication failed for user \"{}\"", claim_.who.user),
-          false});
+  refuse({"28P01", wrong_password(claim_.who.user), false});
 }
 
 void SignIn::refuse_as_postgres(const Passthrough::Verdict& verdict) {

@@ -29,6 +29,9 @@
 
 namespace carpool::proxy {
 
+// PostgreSQL's own words, whatever the reason is.
+std::string wrong_password(const std::string& user);
+
 class SignIn {
  public:
   struct Refusal {

@@ -124,8 +124,8 @@ TEST(ARoleThatMayLogInNoMore, IsRefusedInPostgresWordsWithTheRightPassword) {
   Carpool carpool(passthrough("1h"));
   ASSERT_TRUE(sign_in(carpool, "barred", "right").in);
   postgres().admin("alter role barred nologin");
-  Sign last;
-  EVENTUALLY(!(last = sign_in(carpool, "barred", "right")).in);
+  EVENTUALLY(!sign_in(carpool, "barred", "right").in);
+  const Sign last = sign_in(carpool, "barred", "right");
   EXPECT_EQ(last.sqlstate, "28000");
   EXPECT_EQ(last.message, "role \"barred\" is not permitted to log in");
   postgres().admin("alter role barred login valid until '2001-01-01'");

@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 
+#include <csignal>
+
 #include "harness/harness.h"
 #include "harness/tls.h"
 
@@ -162,7 +164,7 @@ TEST(ARevocation, HoldsByAListAndByAFolderOfLists) {
                                "&" + parameter + "'",
                      .pool = "acquireTimeout: 500ms"});
     const bool connected = carpool.connect().connected();
-    EXPECT_EQ(carpool.logged("certificate revoked"), !connected) << carpool.log();
+    EXPECT_EQ(carpool.logged("certificate verify failed"), !connected) << carpool.log();
     return connected;
   };
   run({"-gencrl", "-out", list});
@@ -172,6 +174,44 @@ TEST(ARevocation, HoldsByAListAndByAFolderOfLists) {
   run({"-gencrl", "-out", list});
   EXPECT_FALSE(attempt("sslcrl=" + list));
   EXPECT_FALSE(attempt("sslcrldir=" + (dir.path() / "crls").string()));
+}
+
+// See held/held.cpp.
+TEST(AFileThatNeverOpens, HoldsUpItsDatabaseAloneAndIsSaidAtConnectTimeout) {
+  TempDir dir;
+  const std::string root = dir.path() / "root.crt";
+  const std::string password = dir.path() / "password";
+  std::filesystem::copy(postgres().root_cert(), root);
+  write_file(password, "secret");
+  write_file(root + ".stuck", "");
+  write_file(password + ".stuck", "");
+  const auto entry = [](const std::string& name, const std::string& server) {
+    return "{name: " + name + ", server: {database: app, connectTimeout: 500ms, " + server + "}}";
+  };
+  Settings settings;
+  settings.server = at_postgres();
+  settings.pool = "acquireTimeout: 2s";
+  settings.databases = "{name: app}, " +
+                       entry("tls", "sslMode: require, sslRootCert: '" + root + "'") + ", " +
+                       entry("secret", "passwordFile: '" + password + "'");
+  Launch launch;
+  launch.env = {{"LD_PRELOAD", HELD_LIBRARY}, {"ASAN_OPTIONS", "verify_asan_link_order=0"}};
+  Carpool carpool(settings, launch);
+  Connection good = carpool.connect();
+  EXPECT_EQ(good.query("select 1").value(), "1");
+  // It is tried again and again, on one thread.
+  for (const auto& [database, said] : {std::pair{"tls", "server.sslRootCert " + root},
+                                       {"secret", "server.passwordFile " + password}}) {
+    const std::string error = carpool.connect("app", database).error();
+    EXPECT_NE(error.find(said + " not read within server.connectTimeout"), std::string::npos)
+        << error;
+  }
+  EXPECT_EQ(good.query("select 2").value(), "2");
+  EXPECT_EQ(carpool.connect().query("select 3").value(), "3");
+  EXPECT_EQ(carpool.get("/livez").status, 200);
+  good.close();
+  carpool.signal(SIGTERM);
+  EXPECT_EQ(carpool.wait_exit(), 0) << "not even that keeps the process";
 }
 
 TEST(ManyDatabases, ShareOneCopyOfTheFileThatTheyName) {
