@@ -180,8 +180,7 @@ admin::Readiness App::readiness() {
 }
 
 Result<std::string> App::control(admin::Control action, const std::string& database) {
-  const Error unknown{fmt::format("no pool of database \"{}\"", database)};
-  const std::string which = database.empty() ? "every pool" : "database " + database;
+  const std::string which = database.empty() ? "every database" : "database " + database;
   switch (action) {
     case admin::Control::Drain:
       drainer_->drain("POST /drain", true);
@@ -190,13 +189,13 @@ Result<std::string> App::control(admin::Control action, const std::string& datab
       drainer_->drain("POST /quitquitquit", false);
       return std::string("ending as soon as the last client has gone");
     case admin::Control::Pause:
-      if (!proxy_->pause(database)) return unknown;
+      if (Status status = proxy_->pause(database); !status) return status.error();
       return which + " paused: queries wait";
     case admin::Control::Resume:
-      if (!proxy_->resume(database)) return unknown;
+      if (Status status = proxy_->resume(database); !status) return status.error();
       return which + " goes on";
     case admin::Control::Reconnect:
-      if (!proxy_->reconnect(database)) return unknown;
+      if (Status status = proxy_->reconnect(database); !status) return status.error();
       return which + " replaces its servers as they come back";
   }
   return Error{"no such action"};

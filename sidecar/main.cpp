@@ -11,10 +11,12 @@
 #include <CLI/Formatter.hpp>
 #include <exception>
 #include <iostream>
+#include <istream>
 #include <string>
 
 #include "app.h"
 #include "cli/commands.h"
+#include "cli/input.h"
 #include "proxy/connector_environment.h"
 
 namespace {
@@ -28,11 +30,13 @@ bool exists(const char* path) {
 
 // Whoever starts this may have closed the standard streams. Their numbers must not become a
 // socket's: what is printed would go to a client, and libuv aborts rather than close one of them.
+// What takes their place can be neither read nor written, so that a command says so as on a full
+// disk.
 void fill_standard_streams() {
   for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; ++fd) {
     if (fcntl(fd, F_GETFD) != -1) continue;
     // The lowest number that is free is the one that is missing (open(2)).
-    if (open("/dev/null", O_RDWR) != fd) _exit(1);
+    if (open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY) != fd) _exit(1);
   }
 }
 
@@ -67,9 +71,10 @@ int main(int argc, char** argv) {
     CLI::App app{"Carpool: a PostgreSQL connection pooler that rides in your pod", "carpool"};
     app.require_subcommand(1);
     app.footer("Example: DATABASE_URL=postgresql://app@db/app carpool run");
+    carpool::cli::DescriptorInput input(STDIN_FILENO);
+    std::istream in(&input);
     carpool::cli::Commands commands{
-        CARPOOL_VERSION,   std::cin, std::cout, std::cerr, isatty(STDOUT_FILENO) == 1,
-        terminal_columns()};
+        CARPOOL_VERSION, in, std::cout, std::cerr, isatty(STDOUT_FILENO) == 1, terminal_columns()};
     carpool::AppOptions options;
     options.version = CARPOOL_VERSION;
     options.environment = commands.environment = carpool::proxy::take_environment();

@@ -44,6 +44,7 @@ std::vector<NamedFile> files_of(const config::Config& config) {
     if (!path.empty()) files.push_back({key, path, is_secret});
   };
   add("auth.usersFile", config.auth.users_file, true);
+  add("auth.saltFile", config.auth.salt_file, true);
   add("listen.tls.certFile", config.listen.tls.cert_file, false);
   add("listen.tls.keyFile", config.listen.tls.key_file, true);
   add("listen.tls.caFile", config.listen.tls.ca_file, false);

@@ -204,7 +204,13 @@ void AdminServer::Impl::status(const Request& in, Response& out) {
     std::erase_if(snapshot->pools, is_other);
     std::erase_if(snapshot->client_list, is_other);
     std::erase_if(snapshot->server_list, is_other);
-    if (snapshot->pools.empty()) return set_error(out, 404, "there is no pool of " + database);
+    const bool paused = snapshot->is_paused(database);
+    if (snapshot->pools.empty() && !paused) {
+      return set_error(out, 404, "there is no pool of " + database);
+    }
+    snapshot->paused = false;
+    snapshot->resumed_databases.clear();
+    snapshot->paused_databases.assign(paused ? 1 : 0, database);
   }
   const StatusExtras extras{&history, monotonic_us(), detailed};
   set_json(out, 200, status_json(*snapshot, options.version, extras));

@@ -183,7 +183,7 @@ Diagnosis of_full_pool(const PoolSnapshot& pool, const pool::Snapshot& snapshot)
 Diagnosis diagnose(const PoolSnapshot& pool, const pool::Snapshot& snapshot) {
   const std::string name = pool.database + "/" + pool.user;
   const bool waits = waiting(pool) > 0;
-  if (pool.paused || snapshot.paused) {
+  if (pool.paused) {
     return {"paused",
             (waits ? who_waits(pool) + ": the pool" : "The pool " + name) +
                 " is paused. `carpool resume` lets it go on.",

@@ -40,7 +40,7 @@ Level level_of(const pool::PoolSnapshot& pool) {
 }
 
 Level level_of(const pool::Snapshot& snapshot) {
-  Level worst = snapshot.draining || snapshot.paused ? Level::Warning : Level::Ok;
+  Level worst = snapshot.draining || snapshot.anything_paused() ? Level::Warning : Level::Ok;
   for (const pool::PoolSnapshot& pool : snapshot.pools) worst = std::max(worst, level_of(pool));
   return worst;
 }

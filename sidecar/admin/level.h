@@ -24,7 +24,7 @@ double utilisation(const pool::PoolSnapshot& pool);
 // Warning: utilisation from 80%, PostgreSQL cannot be reached, or the pool is paused.
 Level level_of(const pool::PoolSnapshot& pool);
 
-// The worst of all pools; a proxy that drains is at least at warning.
+// The worst of all pools; a proxy that drains, or has anything paused, is at least at warning.
 Level level_of(const pool::Snapshot& snapshot);
 
 }  // namespace carpool::admin

@@ -186,6 +186,8 @@ std::string status_json(const pool::Snapshot& snapshot, const std::string& versi
               {"uptimeSeconds", rounded(seconds(snapshot.uptime_us))},
               {"draining", snapshot.draining},
               {"paused", snapshot.paused},
+              {"pausedDatabases", snapshot.paused_databases},
+              {"resumedDatabases", snapshot.resumed_databases},
               {"clients",
                {{"connected", snapshot.clients},
                 {"max", snapshot.clients_max},

@@ -202,6 +202,14 @@ function showPools(pools) {
   byId('no-pools').hidden = pools.length > 0;
 }
 
+// Also where there is no pool yet that would say so.
+function whatIsPaused(status) {
+  const names = status.paused ? status.resumedDatabases : status.pausedDatabases;
+  const some = names.slice(0, 3).join(', ') + (names.length > 3 ? ' and others' : '');
+  if (status.paused) return ', all paused' + (some ? ' but ' + some : '');
+  return some && ', paused: ' + some;
+}
+
 const causes = {
   paused: 'Paused',
   database_unreachable: 'PostgreSQL cannot be reached',
@@ -256,7 +264,7 @@ function showStatus(status) {
   document.title = (status.level === 'ok' ? '' : status.level + ' · ') + 'Carpool';
   byId('now').className = 'figures level-' + status.level;
   figures(byId('now'), [
-    ['level', status.level + (status.draining ? ', draining' : '')],
+    ['level', status.level + (status.draining ? ', draining' : '') + whatIsPaused(status)],
     ['clients', status.clients.connected + ' of ' + status.clients.max],
     ['servers', status.totals.servers],
     ['in use', status.totals.busy],

@@ -186,13 +186,24 @@ void add_inject(CLI::App& app, Commands& commands, bool remove) {
                                          remove ? "Manifests in, the same without the sidecar out"
                                                 : "Manifests in, the same with the sidecar out");
   if (!remove) {
-    command->add_option("--config-map", options->config_map, "Where carpool.yaml is")
-        ->capture_default_str();
+    command
+        ->add_option("--config-map", options->config_map,
+                     "Where carpool.yaml is; else what the label\ncarpool/inject names")
+        ->default_str("carpool");
     command->add_option("--image", options->image, "Else the image of this version");
     command->add_flag("--classic", options->classic, "For Kubernetes before 1.29");
+    command->add_flag("--point", options->point,
+                      "DATABASE_URL, else PGHOST and its like, become the\nsidecar's; the "
+                      "application's lead to the sidecar");
+    command
+        ->add_option("--url-like", options->url_like,
+                     "With --point: the form of a DATABASE_URL from a\nSecret that is not in the "
+                     "stream")
+        ->type_name("URL");
   }
   command->footer(remove ? "Example: kubectl get deploy web -o yaml | carpool uninject"
-                         : "Example: carpool inject < app.yaml | kubectl apply -f -");
+                         : "Exit code 0: written, 65: not a manifest, or one that cannot take it\n"
+                           "Example: carpool inject --point < app.yaml | kubectl apply -f -");
   command->callback([options, &commands] {
     commands.exit_code = run_inject(*options, commands.in, commands.out, commands.err);
   });
@@ -286,7 +297,9 @@ void add_commands(CLI::App& app, Commands& commands) {
   version->callback([&commands] { commands.out << "carpool " << commands.version << '\n'; });
 }
 
-int run_command_line(CLI::App& app, Commands& commands, int argc, const char* const* argv) {
+namespace {
+
+int parse_and_run(CLI::App& app, Commands& commands, int argc, const char* const* argv) {
   try {
     app.parse(argc, argv);
     return commands.exit_code;
@@ -299,6 +312,16 @@ int run_command_line(CLI::App& app, Commands& commands, int argc, const char* co
     }
     return kExitUsage;
   }
+}
+
+}  // namespace
+
+int run_command_line(CLI::App& app, Commands& commands, int argc, const char* const* argv) {
+  const int code = parse_and_run(app, commands, argc, argv);
+  // A full disk is seen when the last of it is written.
+  if (commands.out.flush()) return code;
+  commands.err << "carpool: standard output could not be written to its end\n";
+  return code == kExitOk ? kExitNotWritten : code;
 }
 
 }  // namespace carpool::cli

@@ -4,6 +4,9 @@
 //   need none: check  convert  config explain|schema|reference  inject  uninject  completion
 //   version
 //
+// What was printed has been written when a command ends with 0: one rule, in run_command_line(),
+// for all of them.
+//
 // Invariant: every --help fits a screen of 24 lines and ends with an example.
 #pragma once
 
@@ -31,7 +34,10 @@ struct Commands {
 // `commands` must outlive `app.parse`, which runs the command that was named.
 void add_commands(CLI::App& app, Commands& commands);
 
-// Parses and runs. Usage errors are exit code 2, --help and --version 0, else the command's own.
+inline constexpr int kExitNotWritten = 74;  // sysexits: an error of input or output
+
+// Parses and runs. Usage errors are exit code 2, --help and --version 0, else the command's own;
+// and never 0, where `out` could not be written to its end.
 int run_command_line(CLI::App& app, Commands& commands, int argc, const char* const* argv);
 
 }  // namespace carpool::cli

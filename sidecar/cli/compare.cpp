@@ -7,6 +7,7 @@
 #include <string_view>
 #include <utility>
 
+#include "cli/compare_pools.h"
 #include "cli/table.h"
 #include "config/keys.h"
 
@@ -78,11 +79,54 @@ void add(std::vector<Difference>& list, Difference found, const Flat& other) {
   list.push_back(std::move(found));
 }
 
+std::vector<std::string> names_of(const std::string& config) {
+  std::vector<std::string> names;
+  const Json json = Json::parse(config, nullptr, false);
+  if (!json.is_object() || !json.contains("databases")) return names;
+  for (const Json& entry : json["databases"]) names.push_back(entry.value("name", "?"));
+  return names;
+}
+
+// Of the entries of `databases` that both have: the first that matches is a pool's.
+std::pair<std::string, std::string> orders(const std::string& running, const std::string& desired) {
+  const std::vector<std::string> before = names_of(running);
+  const std::vector<std::string> after = names_of(desired);
+  const auto order = [](const std::vector<std::string>& all,
+                        const std::vector<std::string>& other) {
+    Json kept = Json::array();
+    for (const std::string& name : all) {
+      if (std::find(other.begin(), other.end(), name) != other.end()) kept.push_back(name);
+    }
+    return kept.dump(-1, ' ', false, Json::error_handler_t::replace);
+  };
+  return {order(before, after), order(after, before)};
+}
+
 Flat flat_of(const std::string& text) {
   Flat out;
   const Json json = Json::parse(text, nullptr, false);
   if (json.is_object()) flatten(json, "", out);
   return out;
+}
+
+// The pools that exist; an Error where it is not carpool that answers.
+Result<std::vector<PoolName>> pools_at(const Endpoint& endpoint) {
+  const Result<Reply> reply = get(endpoint, "/status");
+  if (!reply) return reply.error();
+  if (reply->status != 200) return Error{error_of(*reply)};
+  const Json status = Json::parse(reply->body, nullptr, false);
+  if (!status.is_object() || !status.contains("pools")) {
+    return Error{"what answers at " + endpoint.text() + " is not carpool"};
+  }
+  std::vector<PoolName> pools;
+  for (const Json& pool : status["pools"]) {
+    pools.emplace_back(pool.value("database", ""), pool.value("user", ""));
+  }
+  return pools;
+}
+
+std::string shown(const std::string& value) {
+  return value.empty() ? "-" : value;
 }
 
 }  // namespace
@@ -101,6 +145,9 @@ std::vector<Difference> differences(const std::string& running, const std::strin
   }
   for (const auto& [key, value] : before) {
     if (value_in(after, key) == nullptr) add(out, {key, value, "", is_live(key)}, after);
+  }
+  if (auto [old_order, new_order] = orders(running, desired); old_order != new_order) {
+    out.push_back({"databases", std::move(old_order), std::move(new_order), true});
   }
   std::vector<Difference> told;
   std::copy_if(out.begin(), out.end(), std::back_inserter(told),
@@ -126,6 +173,9 @@ int run_compare(const std::string& file, const config::Environment& env, const s
     return fail("what answers at " + endpoint->text() + " is not carpool");
   }
 
+  const Result<std::vector<PoolName>> pools = pools_at(*endpoint);
+  if (!pools) return fail(pools.error().message);
+
   const std::vector<Difference> found =
       differences(view["effective"].dump(), config::masked_json(*loaded.config));
   out << "against the configuration that runs at " << endpoint->text() << ":\n";
@@ -135,11 +185,20 @@ int run_compare(const std::string& file, const config::Environment& env, const s
   }
   Table table({"<", "<KEY", "<RUNS", "<FILE", "<"});
   for (const Difference& difference : found) {
-    table.add({"", difference.key, difference.before.empty() ? "-" : difference.before,
-               difference.after.empty() ? "-" : difference.after,
+    table.add({"", difference.key, shown(difference.before), shown(difference.after),
                difference.live ? "applies live" : "waits for a restart"});
   }
   out << table.text();
+  if (pools->empty()) return kExitOk;
+  Table effects({"<", "<POOL", "<KEY", "<RUNS", "<FILE", "<"});
+  const std::vector<PoolChange> changes =
+      pool_changes(view["effective"].dump(), config::masked_json(*loaded.config), *pools);
+  for (const PoolChange& change : changes) {
+    effects.add(
+        {"", change.pools, change.key, shown(change.before), shown(change.after), change.effect});
+  }
+  out << "\nfor the pools that exist:\n"
+      << (changes.empty() ? "  no difference\n" : effects.text());
   return kExitOk;
 }
 

@@ -1,6 +1,7 @@
-// `carpool check FILE --diff`: a valid file against the configuration that runs, key by key: what
-// would apply live, what would wait for a restart. It changes nothing. Secrets are masked on both
-// sides, so that a changed password is not seen.
+// `carpool check FILE --diff`: a valid file against the configuration that runs: key by key, what
+// would apply live and what would wait for a restart, and then what of it would change for each
+// pool that exists (compare_pools.h). It changes nothing. Secrets are masked on both sides, so that
+// a changed password is not seen.
 #pragma once
 
 #include <iosfwd>
@@ -13,7 +14,8 @@
 namespace carpool::cli {
 
 struct Difference {
-  std::string key;     // "pool.size", "databases[app].pool.size", "databases[app]"
+  // "pool.size", "databases[app].pool.size", "databases[app]", "databases" (their order)
+  std::string key;
   std::string before;  // as JSON; empty: not there
   std::string after;
   bool live = true;

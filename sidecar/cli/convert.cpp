@@ -63,11 +63,13 @@ Result<Converted> convert_pgbouncer(std::string_view ini_text, const std::string
   Draft draft;
   if (std::optional<Error> error = convert_entries(*ini, draft)) return *error;
   convert_settings_together(*ini, draft);
+  settle_sizes(*ini, draft);
   convert_auth(*ini, users ? &*users : nullptr, draft);
   while (true) {
     std::string text = draft.yaml();
-    const config::LoadResult loaded =
-        config::load_text(text, [](const std::string&) { return std::nullopt; });
+    const config::LoadResult loaded = config::load_text(text, [&draft](const std::string& name) {
+      return draft.needs(name) ? std::optional<std::string>("x") : std::nullopt;
+    });
     if (loaded.config) {
       return Converted{std::move(text), draft.carried, static_cast<int>(draft.notes())};
     }

@@ -3,7 +3,8 @@
 // the two files and nothing else, and copies no secret: where PgBouncer had a password, the output
 // names a file to put it in.
 //
-// Invariant: what it writes passes `carpool check`, with whatever environment.
+// Invariant: what it writes passes `carpool check`, with whatever environment; where the ini had a
+// variable in place of a text, with that variable.
 #pragma once
 
 #include <iosfwd>

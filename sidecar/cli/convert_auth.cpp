@@ -52,8 +52,7 @@ void convert_mode(const std::vector<IniEntry>& ini, const std::vector<UserlistEn
                     one_line(type)));
   }
   if (mode == "scram-sha-256") {
-    draft.lines["auth.usersFile"] = {yaml_text(file->value), "auth_file"};
-    draft.carried++;
+    draft.carry_file(draft.lines, "auth.usersFile", file->value, "auth_file");
     if (users == nullptr) {
       draft.note(
           fmt::format("auth_file = {}: give it as the second argument, to have its entries looked "

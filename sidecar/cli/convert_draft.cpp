@@ -3,13 +3,13 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cctype>
 #include <cmath>
 #include <cstdlib>
 #include <utility>
 
 #include "base/check.h"
 #include "base/units.h"
-#include "config/keys.h"
 #include "config/text.h"
 
 namespace carpool::cli {
@@ -70,6 +70,15 @@ std::string yaml_text(std::string_view text) {
   return out + '"';
 }
 
+bool is_variable(std::string_view text) {
+  if (!text.starts_with("${") || !text.ends_with('}')) return false;
+  const std::string_view inner = text.substr(2, text.size() - 3);
+  const std::string_view name = inner.substr(0, inner.find(":-"));
+  return !name.empty() && inner.find_first_of("${}") == std::string_view::npos &&
+         std::all_of(name.begin(), name.end(),
+                     [](unsigned char c) { return std::isalnum(c) != 0 || c == '_'; });
+}
+
 std::string one_line(std::string_view text) {
   std::string line(text);
   std::replace_if(
@@ -87,6 +96,8 @@ void Draft::carry(Lines& to, const std::string& path, As as, const std::string& 
                   const std::string& from) {
   const config::Key* key = config::find_key(path);
   CHECK(key != nullptr);
+  if (as == As::File) return carry_file(to, path, text, from);
+  if (is_variable(text)) return carry_variable(to, *key, as, text, from);
   std::string ours = text;
   if (as == As::Seconds) {
     char* end = nullptr;
@@ -102,6 +113,56 @@ void Draft::carry(Lines& to, const std::string& path, As as, const std::string& 
   }
   to[path] = {is_text ? yaml_text(ours) : ours, from};
   carried++;
+}
+
+// A size or a time may come from the environment in Carpool too, and so may a text.
+void Draft::carry_variable(Lines& to, const config::Key& key, As as, const std::string& text,
+                           const std::string& from) {
+  const std::string inner = text.substr(2, text.size() - 3);
+  const std::size_t split = inner.find(":-");
+  const std::string name = inner.substr(0, split);
+  std::string otherwise = split == std::string::npos ? "" : inner.substr(split + 2);
+  if (otherwise.empty() && key.type == config::KeyType::String) {
+    variables_.insert(name);
+    to[key.path] = {fmt::format("\"${{{}}}\"", name), from};
+    carried++;
+    return;
+  }
+  if (otherwise.empty()) {
+    const config::Value value = key.get(config::Config{});
+    const auto* number = std::get_if<std::int64_t>(&value);
+    otherwise = number == nullptr   ? std::get<std::string>(value)
+                : as == As::Seconds ? std::to_string(*number / kMicrosPerSecond)
+                                    : std::to_string(*number);
+  }
+  Lines checked;
+  const int before = carried;
+  carry(checked, key.path, as, otherwise, from);
+  if (carried == before) return;  // and noted
+  to[key.path] = {fmt::format("\"${{{}:-{}}}{}\"", name, otherwise, as == As::Seconds ? "s" : ""),
+                  from};
+}
+
+void Draft::carry_file(Lines& to, const std::string& path, const std::string& file,
+                       const std::string& from) {
+  if (file.empty()) return;
+  std::string name = file.substr(file.rfind('/') + 1);
+  if (const auto taken = files_.find(name); taken != files_.end() && taken->second != file) {
+    const std::string folder = file.substr(0, file.rfind('/'));
+    name = folder.substr(folder.rfind('/') + 1) + "-" + name;
+  }
+  files_[name] = file;
+  carry(to, path, As::Text, fmt::format("{}/{}", kSecretDirectory, name),
+        fmt::format("{} = {}: put it into the Secret", from, one_line(file)));
+}
+
+void Draft::replace(Lines& lines, const std::string& path, const std::string& text,
+                    const std::string& from) {
+  const auto old = lines.find(path);
+  const std::string before =
+      old == lines.end() ? ""
+                         : fmt::format(", in place of {} = {}", old->second.from, old->second.text);
+  lines[path] = {text, from + before};
 }
 
 bool Draft::drop_refused(const config::Problem& problem) {

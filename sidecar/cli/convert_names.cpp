@@ -8,16 +8,15 @@ namespace {
 
 constexpr Same kSame[] = {
     {"listen_port", "listen.port"},
-    {"unix_socket_dir", "listen.unixSocketDir"},
     {"max_client_conn", "listen.clientsMax"},
-    {"client_tls_cert_file", "listen.tls.certFile"},
-    {"client_tls_key_file", "listen.tls.keyFile"},
-    {"client_tls_ca_file", "listen.tls.caFile"},
+    {"client_tls_cert_file", "listen.tls.certFile", As::File},
+    {"client_tls_key_file", "listen.tls.keyFile", As::File},
+    {"client_tls_ca_file", "listen.tls.caFile", As::File},
     {"scram_iterations", "auth.scramIterations"},
     {"server_tls_sslmode", "server.sslMode"},
-    {"server_tls_ca_file", "server.sslRootCert"},
-    {"server_tls_cert_file", "server.sslCert"},
-    {"server_tls_key_file", "server.sslKey"},
+    {"server_tls_ca_file", "server.sslRootCert", As::File},
+    {"server_tls_cert_file", "server.sslCert", As::File},
+    {"server_tls_key_file", "server.sslKey", As::File},
     {"server_connect_timeout", "server.connectTimeout", As::Seconds},
     {"pool_mode", "pool.mode"},
     {"default_pool_size", "pool.size"},
@@ -25,7 +24,6 @@ constexpr Same kSame[] = {
     {"reserve_pool_size", "pool.overflow"},
     {"reserve_pool_timeout", "pool.overflowAfter", As::Seconds},
     {"server_idle_timeout", "pool.idleTimeout", As::Seconds},
-    {"server_lifetime", "pool.maxLifetime", As::Seconds},
     {"server_reset_query", "pool.resetQuery"},
     {"query_timeout", "pool.queryTimeout", As::Seconds},
     {"idle_transaction_timeout", "pool.idleTransactionTimeout", As::Seconds},
@@ -42,20 +40,14 @@ constexpr Same kSameOfDatabase[] = {
     {"min_pool_size", "pool.minIdle"},
     {"reserve_pool", "pool.overflow"},
     {"reserve_pool_size", "pool.overflow"},
-    {"server_lifetime", "pool.maxLifetime", As::Seconds},
+    {"target_session_attrs", "server.targetSessionAttrs"},
 };
 
 constexpr std::string_view kApart[] = {
-    "listen_addr",
-    "auth_type",
-    "auth_file",
-    "auth_query",
-    "admin_users",
-    "stats_users",
-    "query_wait_timeout",
-    "log_stats",
-    "client_tls_sslmode",
-    "max_prepared_statements",
+    "unix_socket_dir", "server_lifetime",    "listen_addr",
+    "auth_type",       "auth_file",          "auth_query",
+    "admin_users",     "stats_users",        "query_wait_timeout",
+    "log_stats",       "client_tls_sslmode", "max_prepared_statements",
     "verbose",
 };
 
@@ -70,10 +62,12 @@ constexpr const char* kLibpq = "TLS to the server is libpq's, with OpenSSL's own
 
 constexpr Why kWhy[] = {
     {"max_db_connections",
-     "there is no limit over the pools of several users: pool.size holds for each (database, "
-     "user)"},
+     "pool.size and overflow stay below it, but they hold for each (database, user): there is no "
+     "limit over the pools of several users"},
     {"max_db_client_connections", "listen.clientsMax holds for all databases together"},
-    {"max_user_connections", "there is no limit over the pools of several databases"},
+    {"max_user_connections",
+     "pool.size and overflow stay below it, but they hold for each (database, user): there is no "
+     "limit over the pools of several databases"},
     {"max_user_client_connections", "listen.clientsMax holds for all users together"},
     {"server_round_robin",
      "idle servers are used last in, first out, so that a surplus can be closed"},
@@ -147,10 +141,9 @@ constexpr Why kWhyOfDatabase[] = {
     {"auth_dbname", kNotNeeded},
     {"connect_query", "use ALTER ROLE ... SET or server.options, which a new session begins with"},
     {"max_db_connections",
-     "there is no limit over the pools of several users: pool.size holds for each (database, "
-     "user)"},
+     "pool.size and overflow stay below it, but they hold for each (database, user): there is no "
+     "limit over the pools of several users"},
     {"max_db_client_connections", "listen.clientsMax holds for all databases together"},
-    {"load_balance_hosts", "hosts are tried in their order, as server.targetSessionAttrs says"},
 };
 
 template <typename Table>

@@ -23,12 +23,13 @@ struct Default {
 };
 
 // Those of PgBouncer's defaults that are other than ours.
-inline constexpr std::array<Default, 5> kDefaults = {{
+inline constexpr std::array<Default, 6> kDefaults = {{
     {"pool_mode", "pool.mode", "session"},
     {"max_client_conn", "listen.clientsMax", "100"},
     {"server_idle_timeout", "pool.idleTimeout", "600", As::Seconds},
     {"query_wait_timeout", "pool.acquireTimeout", "120", As::Seconds},
     {"server_connect_timeout", "server.connectTimeout", "15", As::Seconds},
+    {"reserve_pool_timeout", "pool.overflowAfter", "5", As::Seconds},
 }};
 
 // Null where there is none.

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "base/result.h"
@@ -17,8 +18,15 @@ namespace carpool::cli {
 // One entry of [pgbouncer], where it has a counterpart of its own.
 void convert_setting(const IniEntry& entry, Draft& draft);
 
+// A server_lifetime, of all or of the database that `where` names for a note; 0 is "used once".
+void convert_lifetime(const std::string& value, const std::string& where, Lines& lines,
+                      Draft& draft);
+
 // What depends on more than one of them, or on PgBouncer's defaults.
 void convert_settings_together(const std::vector<IniEntry>& ini, Draft& draft);
+
+// What sizes and limits mean to each other, when the databases are known.
+void settle_sizes(const std::vector<IniEntry>& ini, Draft& draft);
 
 // One entry of [databases]. An error names its line.
 std::optional<Error> convert_database(const IniEntry& entry, Draft& draft);

@@ -69,8 +69,8 @@ int run_status(const StatusOptions& options, std::ostream& out, std::ostream& er
   for (int round = 1;; round++) {
     // A sidecar that is gone may come back, so that is no reason to stop watching.
     const int code = show_once(options, *endpoint, out, err);
-    out.flush();
-    if (round == options.rounds_max) return code;
+    // Where nobody can see it, watching ends (run_command_line() says why).
+    if (!out.flush() || round == options.rounds_max) return code;
     std::this_thread::sleep_for(std::chrono::duration<double>(options.watch_seconds));
   }
 }

@@ -82,13 +82,30 @@ std::string details_text(const json& status, std::size_t columns) {
   return out;
 }
 
+// What is paused, whether it has a pool or not; empty: nothing.
+std::string paused_text(const json& status) {
+  constexpr std::size_t kNamesShown = 5;
+  const bool all = flag(status, "paused");
+  std::string names;
+  std::size_t count = 0;
+  for (const json& name : list(status, all ? "resumedDatabases" : "pausedDatabases")) {
+    if (++count > kNamesShown) continue;
+    names += (count == 1 ? "" : ", ") + (name.is_string() ? name.get<std::string>() : "?");
+  }
+  if (count > kNamesShown) names += fmt::format(" and {} more", count - kNamesShown);
+  if (all) return "all paused" + (count == 0 ? "" : " but " + names);
+  return count == 0 ? "" : "paused: " + names;
+}
+
 std::string summary_text(const json& status) {
   const json& clients = part(status, "clients");
   const std::size_t pools = list(status, "pools").size();
-  return fmt::format("{} {}, {} of {} clients, up {}, carpool {}{}\n", pools,
+  const std::string paused = paused_text(status);
+  return fmt::format("{} {}, {} of {} clients, up {}, carpool {}{}{}\n", pools,
                      pools == 1 ? "pool" : "pools", whole(number(clients, "connected")),
                      whole(number(clients, "max")), time_text(number(status, "uptimeSeconds")),
-                     text(status, "version"), flag(status, "draining") ? ", draining" : "");
+                     text(status, "version"), flag(status, "draining") ? ", draining" : "",
+                     paused.empty() ? "" : ", " + printable(paused));
 }
 
 }  // namespace
@@ -111,7 +128,8 @@ std::string status_text(const json& status, bool detailed, std::size_t columns) 
 }
 
 int check_code(const json& status) {
-  std::string worst = flag(status, "draining") ? "warning" : "ok";
+  const bool reason = flag(status, "draining") || !paused_text(status).empty();
+  std::string worst = reason ? "warning" : "ok";
   for (const json& pool : list(status, "pools")) {
     const std::string level = text(pool, "level");
     if (level == "critical" || (level == "warning" && worst == "ok")) worst = level;
@@ -142,6 +160,9 @@ std::string check_text(const json& status) {
       why = fmt::format("{}/{} cannot connect: {}", text(pool, "database"), text(pool, "user"),
                         text(pool, "lastConnectError"));
     }
+  }
+  if (const std::string paused = paused_text(status); !paused.empty()) {
+    why = paused + (why.empty() ? "" : "; " + why);
   }
   if (flag(status, "draining")) why = "draining" + (why.empty() ? "" : ", " + why);
   if (why.empty()) why = "no pool yet";

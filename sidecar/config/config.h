@@ -55,6 +55,8 @@ struct Auth {
   AuthMode mode = AuthMode::Trust;
   std::string users_file;
   std::uint32_t scram_iterations = 4096;
+  std::string salt_file;
+  Micros recheck_us = 30 * kMicrosPerSecond;  // 0: each time
   bool operator==(const Auth&) const = default;
 };
 

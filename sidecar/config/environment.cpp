@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "base/check.h"
+#include "config/framework_url.h"
 #include "config/keys.h"
 #include "config/postgres_options.h"
 #include "config/text.h"
@@ -82,6 +83,11 @@ class Reader {
 bool Reader::read_url() {
   std::optional<std::string> url = lookup(env_, "DATABASE_URL");
   if (!url) return true;
+  PlainUrl plain = plain_url(*url);
+  *url = std::move(plain.url);
+  if (!plain.left_out.empty()) {
+    add_problem(draft_.warnings, "DATABASE_URL", {}, left_out_warning(plain.left_out));
+  }
   std::string wrong;
   if (Result<UrlParts> parts = parse_url(*url, env_.libpq())) {
     parts_ = std::move(*parts);

@@ -7,6 +7,7 @@
 
 #include "base/check.h"
 #include "config/environment.h"
+#include "config/framework_url.h"
 #include "config/keys.h"
 #include "config/text.h"
 #include "config/url.h"
@@ -89,6 +90,7 @@ class Interpreter {
                     Config& target);
   void read_key(const Node& node, const Key& key, const std::string& shown, Config& target);
   std::optional<Value> read_scalar(const Node& node, const Key& key, const std::string& shown);
+  std::string take_url(const std::string& text, const Node& node, const std::string& shown);
   void read_databases();
   void read_database(const Node& node, const std::string& shown);
   void drop_overridden(const std::string& shown, Config& view) const;
@@ -176,6 +178,15 @@ void Interpreter::read_section(const Node& node, const std::string& prefix,
   }
 }
 
+std::string Interpreter::take_url(const std::string& text, const Node& node,
+                                  const std::string& shown) {
+  PlainUrl plain = plain_url(text);
+  if (!plain.left_out.empty()) {
+    add_problem(draft_.warnings, shown, node.place, left_out_warning(plain.left_out));
+  }
+  return std::move(plain.url);
+}
+
 std::optional<Value> Interpreter::read_scalar(const Node& node, const Key& key,
                                               const std::string& shown) {
   std::string error;
@@ -183,10 +194,11 @@ std::optional<Value> Interpreter::read_scalar(const Node& node, const Key& key,
     error = fmt::format("a single value is expected, not {}", name_of(node.kind));
   } else if (Result<std::string> text = expand(node.text, env_); !text) {
     error = text.error().message;
-  } else if (Result<Value> value = parse_value(key, *text, node.text); !value) {
-    error = value.error().message;
   } else {
-    return *value;
+    if (key.path == "server.url") *text = take_url(*text, node, shown);
+    Result<Value> value = parse_value(key, *text, node.text);
+    if (value) return *value;
+    error = value.error().message;
   }
   problem(shown, node.place, error);
   draft_.bad.insert(shown);

@@ -229,6 +229,16 @@ void add_auth(std::vector<Key>& table) {
                          "iterations",
                          "The iterations of the SCRAM verifiers that are made from plain "
                          "passwords of `auth.usersFile`; a verifier keeps its own."));
+  table.push_back(text("auth.saltFile", AT(auth.salt_file),
+                       "A mounted file of at least 16 random bytes, the same in each pod, from "
+                       "which the salts of users without a verifier are made, so that nobody can "
+                       "tell who exists. Empty: they are made from the password of `server`. The "
+                       "file is watched."));
+  table.push_back(duration("auth.recheck", AT(auth.recheck_us), kMilli, "each time",
+                           "In `passthrough`, how long PostgreSQL's word on a password lets "
+                           "clients in at once; each has it tried again behind it. After that a "
+                           "client waits for PostgreSQL's word anew; where that cannot be had, "
+                           "the last one stands until ten times as long."));
 }
 
 void add_server(std::vector<Key>& table) {

@@ -197,11 +197,12 @@ struct Choice {
 };
 
 // Also those that PostgreSQL takes without naming them.
-constexpr std::array<Choice, 17> kChoices = {{
+constexpr std::array<Choice, 18> kChoices = {{
     {"backslash_quote", "safe_encoding on off true false yes no 1 0 "},
     {"bytea_output", "escape hex "},
     {"client_min_messages",
      "debug5 debug4 debug3 debug2 debug1 debug log info notice warning error fatal panic "},
+    {"compute_query_id", "auto regress on off true false yes no 1 0 "},
     {"constraint_exclusion", "partition on off true false yes no 1 0 "},
     {"default_transaction_isolation",
      "serializable repeatable\\ read read\\ committed read\\ uncommitted "},

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "config/keys.h"
+#include "config/moment.h"
 #include "config/text.h"
 
 namespace carpool::config {
@@ -51,8 +52,7 @@ std::string row(const Key& key) {
     if (std::string limits = limits_text(key); !limits.empty()) values += ", " + limits;
   }
   return fmt::format("| {} | {} | {} | {} | {} |\n", code(key.path), cell(values),
-                     cell(code(default_text(key))), key.live ? "live" : "restart",
-                     cell(key.meaning));
+                     cell(code(default_text(key))), name_of(moment_of(key)), cell(key.meaning));
 }
 
 constexpr const char* kIntroduction = R"(# Configuration
@@ -66,8 +66,10 @@ a `DATABASE_URL` (or `PGHOST`, `PGPORT`, `PGUSER`, `PGPASSWORD`, ...) in the env
 prints what stands here about a key.
 
 - **Live or restart.** A change of a *live* key applies within a second of the mounted file's change,
-  without cutting a transaction. A *restart* key keeps its value until the next start, and `/config`
-  says that it waits.
+  without cutting a transaction. What is under way may go on by the old value: the new one counts from
+  the *next client* that connects, for *each server* as it comes back and is replaced, from the *next
+  lease* of a server, which is a session in session mode, or from the *next transaction*. A *restart*
+  key keeps its value until the next start, and `/config` says that it waits.
 - **Durations** have a unit: `500ms`, `10s`, `5m`, `1h`, `2d`, or parts together, `1h30m`. A bare
   number is an error.
 - **Variables.** `${VAR}` in a value is replaced from the environment, and an unset one is an error;
@@ -76,6 +78,9 @@ prints what stands here about a key.
   `{password: "${PASSWORD}"}`.
 - **Passwords** belong into a mounted `server.passwordFile` or a `${VAR}`. In a URL, `@`, `:`, `/`,
   `?`, `#` and `%` in a password have to be percent-encoded. No endpoint or log shows a password.
+- **Files** that servers are opened with (`server.passwordFile`, `server.sslRootCert`, ..., those that a URL names
+  and those that libpq looks for in the home folder) are read anew for each connection. They have to be plain
+  files. One that is none, or hangs, is an error for its database alone.
 - **Servers.** Where the file gives neither `server.url` nor `server.host`, they come from
   `DATABASE_URL`, else from libpq's variables; other keys of `server` in the file go first. All of
   libpq's variables count then, those of sessions too (`PGOPTIONS`, `PGTZ`, `PGDATESTYLE`,

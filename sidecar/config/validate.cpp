@@ -13,6 +13,7 @@
 #include "config/address.h"
 #include "config/conninfo.h"
 #include "config/keys.h"
+#include "config/salt_source.h"
 #include "config/text.h"
 #include "config/validate_server.h"
 
@@ -59,6 +60,7 @@ class Validator {
   void check_ports();
   void check_admin();
   void check_auth();
+  void check_salts();
   void check_drain();
   void check_pool(const std::string& prefix, const Pool& pool);
   void check_server(const std::string& prefix, const Server& server);
@@ -188,11 +190,25 @@ void Validator::check_auth() {
   if (auth.mode != AuthMode::ScramSha256 && !auth.users_file.empty()) {
     warn("", {"auth.usersFile", "auth.mode"}, "has no effect unless `auth.mode` is scram-sha-256");
   }
+  check_salts();
   if (auth.mode == AuthMode::Passthrough && reachable && listen.tls.mode != TlsMode::Require) {
     warn("", {"auth.mode", "listen.address", "listen.tls.mode"},
          "passthrough on an address that is not loopback sends passwords in clear unless "
          "`listen.tls.mode` is require");
   }
+}
+
+void Validator::check_salts() {
+  const Auth& auth = draft_.config.auth;
+  if (auth.mode != AuthMode::ScramSha256) {
+    if (auth.salt_file.empty()) return;
+    return warn("", {"auth.saltFile", "auth.mode"},
+                "has no effect unless `auth.mode` is scram-sha-256");
+  }
+  if (!salt_source(draft_.config).empty()) return;
+  warn("", {"auth.mode", "auth.saltFile"},
+       "a restart tells which users exist: name `auth.saltFile`, since `server` has no password to "
+       "make salts from");
 }
 
 void Validator::check_drain() {

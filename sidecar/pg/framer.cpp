@@ -24,6 +24,8 @@ std::uint32_t Framer::needed(char type, std::uint32_t total) const {
     case 'Q':  // Query
     case 'P':  // Parse
       return std::min(total, kTextMax);
+    case 'p':  // PasswordMessage, and SASL's
+      return std::min(total, kPasswordMax);
     default:
       return std::min(total, kHeadSize);
   }

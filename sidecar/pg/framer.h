@@ -46,6 +46,8 @@ class Framer {
   static constexpr std::uint32_t kFrameMax = 1u << 30;
   // Query and Parse are held whole up to this.
   static constexpr std::uint32_t kTextMax = 1u << 20;
+  // And a password, as PostgreSQL does (PG_MAX_AUTH_TOKEN_LENGTH).
+  static constexpr std::uint32_t kPasswordMax = 1 + 65'535;
   // Other messages are held whole up to this, and a larger one's Head has this much.
   static constexpr std::uint32_t kHeadSize = 16u << 10;
 

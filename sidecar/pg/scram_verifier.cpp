@@ -170,6 +170,24 @@ Bytes salt_for_user(ByteSpan secret, std::string_view user) {
   return Bytes(key.begin(), key.begin() + kScramSaltBytes);
 }
 
+std::optional<ScramShape> shape_for_user(ByteSpan secret, std::string_view user,
+                                         std::span<const ScramShape> shapes) {
+  std::optional<ScramShape> drawn;
+  ScramKey best{};
+  for (const ScramShape& shape : shapes) {
+    Bytes message;
+    append_text(message, "shape ");
+    append_u32(message, shape.iterations);
+    append_u32(message, static_cast<std::uint32_t>(shape.salt_bytes));
+    append_text(message, user);
+    const ScramKey lot = hmac_sha256(secret, message);
+    if (drawn && lot <= best) continue;
+    drawn = shape;
+    best = lot;
+  }
+  return drawn;
+}
+
 ScramVerifier mock_verifier(ByteSpan secret, std::string_view user, ScramShape shape) {
   ScramVerifier verifier;
   verifier.iterations = shape.iterations;

@@ -10,6 +10,8 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -65,6 +67,11 @@ struct ScramShape {
   std::size_t salt_bytes = kScramSaltBytes;
   auto operator<=>(const ScramShape&) const = default;
 };
+
+// One of those shapes for a user that does not exist, by a draw of lots among all of them: where
+// one comes or goes, only who drew that one changes. Nullopt where there are none.
+std::optional<ScramShape> shape_for_user(ByteSpan secret, std::string_view user,
+                                         std::span<const ScramShape> shapes);
 
 // For a user that does not exist: looks like one that has that shape, and no password fits.
 ScramVerifier mock_verifier(ByteSpan secret, std::string_view user, ScramShape shape);

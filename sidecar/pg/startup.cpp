@@ -1,5 +1,7 @@
 #include "pg/startup.h"
 
+#include "pg/replication.h"
+
 namespace carpool::pg {
 namespace {
 
@@ -7,10 +9,11 @@ constexpr std::uint32_t kCancelCode = 80877102;
 constexpr std::uint32_t kSslCode = 80877103;
 constexpr std::uint32_t kGssCode = 80877104;
 
-Startup bad(const char* problem) {
+Startup bad(const char* problem, const char* sqlstate = "08P01") {
   Startup startup;
   startup.kind = Startup::Kind::Bad;
   startup.problem = problem;
+  startup.sqlstate = sqlstate;
   return startup;
 }
 
@@ -30,7 +33,9 @@ Startup parse_message(Startup startup, ByteSpan body) {
     } else if (name == "options") {
       startup.options = value;
     } else if (name == "replication") {
-      startup.replication = value;
+      // libpq, which opens our servers, says nothing where nothing stands.
+      if (value.empty()) return bad("invalid value for parameter \"replication\": \"\"", "22023");
+      startup.replication = replication_meant(value);
     } else if (name.starts_with("_pq_.")) {
       startup.protocol_options.emplace_back(name);
     } else {

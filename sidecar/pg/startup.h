@@ -38,7 +38,7 @@ struct Startup {
   std::string user;
   std::string database;  // the user's name where none was given
   std::string options;
-  std::string replication;
+  std::string replication;  // as replication_meant() says
   // The others, in their order: run-time parameters for the session.
   std::vector<std::pair<std::string, std::string>> parameters;
   std::vector<std::string> protocol_options;  // names that start with `_pq_.`
@@ -47,6 +47,7 @@ struct Startup {
   ByteSpan cancel_secret;  // points into the input; 4 to 256 bytes
 
   const char* problem = "";
+  const char* sqlstate = "08P01";  // of `problem`
 };
 
 Startup parse_startup(ByteSpan in);

@@ -3,6 +3,7 @@
 // cross to the HTTP thread. Every room may include this header.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <bit>
 #include <cstddef>
@@ -172,10 +173,20 @@ struct Snapshot {
   std::uint64_t client_connects = 0;
   std::uint64_t accept_paused = 0;  // times that accepting stopped for want of descriptors
   bool draining = false;
-  bool paused = false;
+  bool paused = false;                        // all databases, but for those of resumed_databases
+  std::vector<std::string> paused_databases;  // by name, whether they have a pool or not
+  std::vector<std::string> resumed_databases;
   Micros uptime_us = 0;
   std::vector<ClientSnapshot> client_list;  // only when asked for
   std::vector<ServerSnapshot> server_list;
+
+  bool is_paused(const std::string& database) const {
+    const std::vector<std::string>& told_apart = paused ? resumed_databases : paused_databases;
+    const bool apart =
+        std::find(told_apart.begin(), told_apart.end(), database) != told_apart.end();
+    return paused != apart;
+  }
+  bool anything_paused() const { return paused || !paused_databases.empty(); }
 };
 
 }  // namespace carpool::pool

@@ -40,6 +40,9 @@ std::uint64_t Pool::random() {
 
 void Pool::configure(const config::Pool& settings, Micros now) {
   settings_ = settings;
+  for_each_slot([this](Slot& slot) {
+    if (slot.opened_us_ != 0) set_expiry(slot);
+  });
   prune_us_ = std::min(prune_us_, now + settings_.prune_interval_us);
 }
 
@@ -48,6 +51,7 @@ void Pool::set_state(Slot& slot, SlotState state, Micros now) {
   list(slot.state_).remove(slot);
   slot.state_ = state;
   slot.since_us_ = now;
+  if (state == SlotState::Closing && slot.place_ != place_) --elsewhere_;
   // Idle is used from the front, last in first out; the back of each list is the longest there.
   list(state).push_front(slot);
 }
@@ -76,6 +80,7 @@ void Pool::add(Slot& slot, Micros now) {
   CHECK(!slot.linked());
   slot.state_ = SlotState::Connecting;
   slot.generation_ = generation_;
+  slot.place_ = place_;
   slot.since_us_ = now;
   list(SlotState::Connecting).push_front(slot);
 }
@@ -84,14 +89,16 @@ void Pool::opened(Slot& slot, Micros now) {
   failures_ = 0;
   retry_us_ = 0;
   slot.opened_us_ = now;
-  slot.expires_us_ = 0;
-  if (settings_.max_lifetime_us > 0) {
-    // Up to a tenth less, so that a fleet that started together does not reconnect together.
-    const std::uint64_t jitter = static_cast<std::uint64_t>(settings_.max_lifetime_us) / 10;
-    slot.expires_us_ =
-        now + settings_.max_lifetime_us - static_cast<Micros>(jitter > 0 ? random() % jitter : 0);
-  }
+  // Up to a tenth less, so that a fleet that started together does not reconnect together.
+  slot.jitter_permille_ = static_cast<std::uint32_t>(random() % 1000);
+  set_expiry(slot);
   set_state(slot, SlotState::Idle, now);
+}
+
+void Pool::set_expiry(Slot& slot) const {
+  const Micros most = settings_.max_lifetime_us;
+  slot.expires_us_ =
+      most == 0 ? 0 : slot.opened_us_ + most - most / 10 * slot.jitter_permille_ / 1000;
 }
 
 void Pool::open_failed(Slot& slot, Micros now) {
@@ -119,8 +126,24 @@ void Pool::closing(Slot& slot, Micros now) {
 
 void Pool::lingers(Slot& slot) {
   CHECK(slot.state_ == SlotState::Closing && !slot.lingers_);
+  if (slot.place_ != place_) return;
   slot.lingers_ = true;
   ++lingering_;
+}
+
+void Pool::retry_at_once() {
+  failures_ = 0;
+  retry_us_ = 0;
+}
+
+void Pool::move() {
+  CHECK(count(SlotState::Connecting) == 0);
+  reconnect();
+  ++place_;
+  list(SlotState::Closing).for_each([](Slot& slot) { slot.lingers_ = false; });
+  lingering_ = 0;
+  elsewhere_ = 0;
+  for_each_slot([this](const Slot& slot) { elsewhere_ += slot.state_ != SlotState::Closing; });
 }
 
 void Pool::removed(Slot& slot) {
@@ -132,7 +155,7 @@ void Pool::removed(Slot& slot) {
 std::uint32_t Pool::open() const {
   std::uint32_t total = 0;
   for (const auto& slots : lists_) total += slots.size();
-  return total - count(SlotState::Closing);
+  return total - count(SlotState::Closing) - elsewhere_;
 }
 
 Micros Pool::oldest_wait_us(Micros now) const {

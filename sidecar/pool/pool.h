@@ -4,7 +4,8 @@
 // Servers idle last in, first out, so that a surplus ages out; waiters are served first in, first
 // out. Invariants:
 //   servers, those that linger included, <= size + overflow, unless the pool was shrunk a moment
-//   ago a server beyond `size` is lent only to a client that has waited `overflowAfter`, and closed
+//     ago; those at a former place (move()) count nowhere but in their state
+//   a server beyond `size` is lent only to a client that has waited `overflowAfter`, and closed
 //     when none has
 //   nobody waits while a server is idle, unless the pool is paused
 //
@@ -91,11 +92,18 @@ class Pool {
   bool paused() const { return paused_; }
   // Every server open now is closed as it comes back, and idle ones at once.
   void reconnect() { ++generation_; }
+  // That one alone, likewise.
+  void outdate(Slot& slot) { slot.generation_ = generation_ - 1; }
+  // What failed before is no reason to wait any longer.
+  void retry_at_once();
+  // Servers are opened somewhere else from now on: a reconnect(), and the servers of the former
+  // place take no room at the new one. Not while one is being opened.
+  void move();
   // No server is kept for its own sake: idle ones that nobody waits for are closed.
   void set_draining(bool draining) { draining_ = draining; }
 
   std::uint32_t count(SlotState state) const { return list(state).size(); }
-  // Servers that hold, or will hold, a connection: all but Closing.
+  // Servers that hold, or will hold, a connection to where servers are opened now: all but Closing.
   std::uint32_t open() const;
   // And with those that are being closed and whose backends may still be there.
   std::uint32_t held() const { return open() + lingering_; }
@@ -124,6 +132,7 @@ class Pool {
   SlotList& list(SlotState state) { return lists_[static_cast<std::size_t>(state)]; }
   // The only writer of Slot::state_.
   void set_state(Slot& slot, SlotState state, Micros now);
+  void set_expiry(Slot& slot) const;
   bool expired(const Slot& slot, Micros now) const;
   static bool overdue(const Slot& slot, Micros now);
   // Whether maxLifetime must wait for a new server: none would be left, or PostgreSQL lets none in
@@ -145,7 +154,9 @@ class Pool {
   std::vector<Action> actions_;
   std::uint32_t wanted_ = 0;
   std::uint32_t lingering_ = 0;
+  std::uint32_t elsewhere_ = 0;  // of a former place, and not Closing
   std::uint32_t generation_ = 0;
+  std::uint32_t place_ = 0;
   std::uint32_t failures_ = 0;  // in a row
   Micros retry_us_ = 0;         // no attempt to open before this
   Micros prune_us_ = 0;         // the next look for servers that idle too long

@@ -39,9 +39,11 @@ class Slot : public ListHook<SlotsByState> {
   SlotState state_ = SlotState::Connecting;
   bool lingers_ = false;
   std::uint32_t generation_ = 0;  // Pool::generation_ when it was opened
+  std::uint32_t place_ = 0;       // likewise Pool::place_
   Micros since_us_ = 0;
   Micros opened_us_ = 0;
-  Micros expires_us_ = 0;  // 0: never
+  Micros expires_us_ = 0;             // 0: never
+  std::uint32_t jitter_permille_ = 0;  // by how much of a tenth sooner than maxLifetime
 };
 
 // Invariant: linked() exactly while it stands in a pool's queue.

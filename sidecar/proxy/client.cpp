@@ -72,9 +72,9 @@ LivePool::ClientList* Client::list_of(ClientState state) {
   if (state == ClientState::Startup) return &proxy_.startup_clients();
   if (pool_ != nullptr) return &pool_->clients(state);
   if (state == ClientState::Closing) return nullptr;
-  // One that signs in has as long as one that has said nothing.
-  return state == ClientState::Authenticating ? &proxy_.startup_clients()
-                                              : &proxy_.console_clients();
+  if (state != ClientState::Authenticating) return &proxy_.console_clients();
+  // One that signs in has as long as one that has said nothing, until PostgreSQL has its password.
+  return on_trial_ ? &proxy_.clients_on_trial() : &proxy_.startup_clients();
 }
 
 void Client::set_state(ClientState state) {
@@ -127,6 +127,8 @@ void Client::on_readable() {
     if (n == net::Stream::kEnd) return close();
     proxy_.memory().passed(static_cast<std::size_t>(n));
     keep(ByteSpan(shared.data(), static_cast<std::size_t>(n)));
+    // Terminate: nobody waits for PostgreSQL's word any more.
+    if (on_trial_ && !signed_in_ && pending_.bytes().front() == 'X') return close(true);
     stream_.pause_reading();
     return;
   }

@@ -117,13 +117,14 @@ class Client final : public net::StreamListener,
   void process_pending();
   void keep(ByteSpan bytes);
   void on_startup_message(pg::Startup& startup);
-  // Lets it in at once, or asks who it is first. `where`: the settings of its database.
-  void admit(SignIn::Where where, const std::string& database, const std::string& user);
+  // Lets it in at once, or asks who it is first. `asked_for`: the database that it has named.
+  void admit(Claimant who, const std::string& asked_for);
   void enter();
   void enter_pool();
   void reject_database(const std::string& database);
   void enter_console(const std::string& user);
   std::size_t process_sign_in(ByteSpan in);
+  void wait_for_postgres();
   void signed_in(const SignIn::Refusal* refusal);
   // Goes on through TLS. False when it cannot.
   bool start_tls();
@@ -160,6 +161,7 @@ class Client final : public net::StreamListener,
     config::AuthMode mode = config::AuthMode::Trust;
     std::string user;
     std::optional<pg::ScramVerifier> verifier;  // that its password was checked against
+    std::optional<Passthrough::Word> word;      // of PostgreSQL, on its password
     std::shared_ptr<net::TlsContext> tls;       // of its handshake; null: it came in clear
   };
   std::unique_ptr<LetInBy> let_in_by_;
@@ -176,6 +178,7 @@ class Client final : public net::StreamListener,
   const std::uint32_t secret_;
   pool::ClientState state_ = pool::ClientState::Startup;
   bool long_key_ = false;    // protocol 3.2: the cancel key may be long
+  bool on_trial_ = false;    // PostgreSQL has been asked for the first time whether it may enter
   bool signed_in_ = false;   // is who it says, and waits to be greeted
   bool direct_tls_ = false;  // began with TLS, without asking
   bool ssl_asked_ = false;

@@ -33,11 +33,6 @@ std::string_view reported_name(std::string_view lower) {
   return "";
 }
 
-// Any other value is PostgreSQL's to refuse.
-bool is_replication(std::string_view value) {
-  return !value.empty() && value != "false" && value != "off" && value != "0" && value != "no";
-}
-
 }  // namespace
 
 std::size_t Client::process_startup(ByteSpan in) {
@@ -79,7 +74,7 @@ std::size_t Client::process_startup(ByteSpan in) {
                "these are TLS bytes, and TLS is not spoken here (listen.tls.mode: disable)");
         return in.size();
       case pg::Startup::Kind::Bad:
-        reject(RejectReason::ProtocolError, "08P01", startup.problem);
+        reject(RejectReason::ProtocolError, startup.sqlstate, startup.problem);
         return in.size();
       case pg::Startup::Kind::Message:
         on_startup_message(startup);
@@ -114,7 +109,7 @@ void Client::on_startup_message(pg::Startup& startup) {
   }
   pg::StartupSettings settings = pg::startup_settings(startup.options, startup.parameters);
   ServerStartup server_startup;
-  if (is_replication(startup.replication) || !settings.quotable) {
+  if (!startup.replication.empty() || !settings.quotable) {
     // A WAL sender takes no SQL, or little, and some values no SQL can say: nothing is replayed.
     server_startup.replication = startup.replication;
     server_startup.options = pg::all_options(startup.options, startup.parameters);
@@ -134,7 +129,9 @@ void Client::on_startup_message(pg::Startup& startup) {
     stream_.write(out);
   }
   if (startup.database == Console::kDatabase) return enter_console(startup.user);
-  if (!proxy_.settings_of(startup.database, server_startup)) {
+  // Elsewhere only whoever has shown who it is learns which databases there are.
+  if (proxy_.config().auth.mode == config::AuthMode::Trust &&
+      !proxy_.settings_of(startup.database, server_startup)) {
     return reject_database(startup.database);
   }
   // What it asks for of that which PostgreSQL reports; its server takes it over before its first
@@ -147,17 +144,16 @@ void Client::on_startup_message(pg::Startup& startup) {
   }
   entrance_ = std::make_unique<Entrance>(
       Entrance{startup.database, startup.user, server_startup, std::move(settings)});
-  admit([this] { return proxy_.settings_of(entrance_->database, entrance_->startup); },
-        startup.database, startup.user);
+  admit({startup.database, startup.user, startup.replication}, startup.database);
 }
 
-void Client::admit(SignIn::Where where, const std::string& database, const std::string& user) {
+void Client::admit(Claimant who, const std::string& asked_for) {
   set_state(ClientState::Authenticating);
-  const config::AuthMode mode = proxy_.config().auth.mode;
+  const config::Auth& auth = proxy_.config().auth;
   if (let_in_by_ == nullptr) let_in_by_ = std::make_unique<LetInBy>();
-  let_in_by_->mode = mode;
-  let_in_by_->user = user;
-  if (mode == config::AuthMode::Trust) {
+  let_in_by_->mode = auth.mode;
+  let_in_by_->user = who.user;
+  if (auth.mode == config::AuthMode::Trust) {
     // Whatever the listening addresses are now: it may have come when they were others.
     if (net::is_local_connection(stream_.fd())) return enter();
     return reject(RejectReason::AuthFailed, "28000",
@@ -165,11 +161,11 @@ void Client::admit(SignIn::Where where, const std::string& database, const std::
                               "Unix socket, and this client comes from {}",
                               stream_.peer()));
   }
-  sign_in_ =
-      std::make_unique<SignIn>(proxy_.loop(), proxy_.gatekeeper(), std::move(where), database, user,
-                               [this](const SignIn::Refusal* refusal) { signed_in(refusal); });
+  sign_in_ = std::make_unique<SignIn>(
+      SignIn::Doors{proxy_.loop(), proxy_.gatekeeper(), proxy_.passthrough()}, std::move(who),
+      asked_for, [this](const SignIn::Refusal* refusal) { signed_in(refusal); });
   Bytes out;
-  sign_in_->begin(mode, stream_.tls() != nullptr, out);
+  sign_in_->begin(auth, stream_.tls() != nullptr, out);
   stream_.write(out);
 }
 
@@ -181,7 +177,10 @@ void Client::reject_database(const std::string& database) {
 
 // Only whoever has shown who it is learns whether it may.
 void Client::enter() {
-  if (sign_in_ != nullptr) let_in_by_->verifier = sign_in_->verifier();
+  if (sign_in_ != nullptr) {
+    let_in_by_->verifier = sign_in_->verifier();
+    let_in_by_->word = sign_in_->word();
+  }
   if (console_ == nullptr) return enter_pool();
   sign_in_.reset();
   if (!console_->allowed()) {
@@ -204,14 +203,14 @@ void Client::enter_pool() {
     return reject(RejectReason::ClientsMax, "53300",
                   fmt::format("too many pools: there are {} already", Proxy::kPoolsMax));
   }
-  proxy_.startup_clients().remove(*this);
+  list_of(state_)->remove(*this);
   pool_ = pool;
   since_us_ = proxy_.loop().now_us();
   pool->clients(state_).push_back(*this);
   session_.emplace(pool->tables().states,
                    pool->tables().states.make(entrance->settings.parameters));
   if (sign_in != nullptr && !sign_in->password().empty()) {
-    pool->set_client_password(sign_in->password());
+    pool->client_passwords().taken(sign_in->password(), sign_in->taken_us());
   }
   wait_for_greeting();
 }
@@ -220,8 +219,7 @@ void Client::enter_pool() {
 void Client::enter_console(const std::string& user) {
   console_ = std::make_unique<Console>(proxy_, user);
   const std::string& first = proxy_.config().databases.front().name;
-  admit([this] { return std::optional(proxy_.config().databases.front()); },
-        first == "*" ? "postgres" : first, user);
+  admit({first == "*" ? "postgres" : first, user, ""}, std::string(Console::kDatabase));
 }
 
 std::size_t Client::process_console(ByteSpan in) {
@@ -285,8 +283,9 @@ std::size_t Client::process_sign_in(ByteSpan in) {
   // What comes behind its last word is for the time after the greeting.
   while (can_take()) {
     const pg::Frame frame = framer_.next(in.subspan(taken));
-    if (frame.kind == pg::Frame::Kind::NeedMore) break;
-    if (frame.kind != pg::Frame::Kind::Whole || frame.type != 'p') {
+    const bool too_long = frame.total > sign_in_->message_max();
+    if (frame.kind == pg::Frame::Kind::NeedMore && !too_long) break;
+    if (frame.kind != pg::Frame::Kind::Whole || frame.type != 'p' || too_long) {
       if (frame.type == 'X' && frame.kind == pg::Frame::Kind::Whole) {
         close(true);
       } else {
@@ -299,11 +298,20 @@ std::size_t Client::process_sign_in(ByteSpan in) {
     sign_in_->on_message(frame.body(), out);
     if (state_ == ClientState::Closing) return in.size();
     stream_.write(out);
+    if (sign_in_->waits_for_postgres()) wait_for_postgres();
   }
   return taken;
 }
 
+// It has said all: how long it has is SignIn's to say now.
+void Client::wait_for_postgres() {
+  list_of(state_)->remove(*this);
+  on_trial_ = true;
+  list_of(state_)->push_back(*this);
+}
+
 void Client::signed_in(const SignIn::Refusal* refusal) {
+  if (state_ == ClientState::Closing) return;  // it has gone, and this comes late
   if (refusal != nullptr) {
     const RejectReason reason =
         refusal->protocol_error ? RejectReason::ProtocolError : RejectReason::AuthFailed;
@@ -323,6 +331,8 @@ bool Client::still_let_in() {
     holds = holds || net::is_local_connection(stream_.fd());
   } else if (mode == config::AuthMode::ScramSha256) {
     holds = holds && by->verifier && gatekeeper.still_knows(by->user, *by->verifier);
+  } else {
+    holds = holds && by->word && proxy_.passthrough().stands(*by->word);
   }
   if (must_use_tls()) holds = holds && by->tls != nullptr;
   if (by->tls != nullptr && gatekeeper.tls() != nullptr) {
@@ -376,12 +386,6 @@ Bytes Client::cancel_key() const {
 
 void Client::close_unknown(Micros limit_us) {
   proxy_.client_refused(RejectReason::StartupTimeout, nullptr);
-  if (sign_in_ != nullptr && sign_in_->waits_for_postgres()) {
-    return close_with_error(
-        "08001",
-        fmt::format("PostgreSQL has not said within {:.0f} s whether it takes the password",
-                    seconds(limit_us)));
-  }
   close_with_error("08P01", fmt::format("not signed in within {:.0f} s", seconds(limit_us)));
 }
 

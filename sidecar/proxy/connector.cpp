@@ -3,15 +3,14 @@
 #include <fmt/format.h>
 #include <libpq-fe.h>
 
+#include <algorithm>
+
 #include "config/conninfo.h"
-#include "config/load.h"
 #include "net/resolver.h"
 #include "proxy/connector_environment.h"
 
 namespace carpool::proxy {
 namespace {
-
-constexpr std::size_t kPasswordMax = 4096;
 
 // The parameters that PostgreSQL reports by itself (manual, "Asynchronous Operations").
 constexpr const char* kReported[] = {"server_version",
@@ -30,61 +29,7 @@ constexpr const char* kReported[] = {"server_version",
                                      "scram_iterations",
                                      "search_path"};
 
-// Read anew for each connection, so that a rotated Secret simply works.
-Result<std::string> read_password(const std::string& path) {
-  Result<std::string> text = config::read_file(path);
-  if (!text) return Error{"server.passwordFile " + path + ": " + text.error().message};
-  while (!text->empty() && (text->back() == '\n' || text->back() == '\r')) text->pop_back();
-  if (text->empty()) return Error{"server.passwordFile " + path + " is empty"};
-  if (text->size() > kPasswordMax) return Error{"server.passwordFile " + path + " is too long"};
-  return text;
-}
-
-// With PQERRORS_VERBOSE libpq says "SEVERITY:  SQLSTATE: text".
-std::string find_sqlstate(const std::string& message) {
-  for (std::size_t i = message.rfind(":  "); i != std::string::npos && i + 9 <= message.size();
-       i = i == 0 ? std::string::npos : message.rfind(":  ", i - 1)) {
-    std::string code = message.substr(i + 3, 5);
-    if (message[i + 8] == ':' &&
-        code.find_first_not_of("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ") == std::string::npos) {
-      return code;
-    }
-  }
-  return "";
-}
-
-ConnectFailure describe_failure(std::string message) {
-  ConnectFailure failure;
-  failure.sqlstate = find_sqlstate(message);
-  if (failure.sqlstate == "53300") {
-    failure.kind = pool::ConnectError::TooManyConnections;
-  } else if (failure.sqlstate == "57P03") {
-    failure.kind = pool::ConnectError::CannotConnectNow;
-  } else if (failure.sqlstate.starts_with("28")) {
-    failure.kind = pool::ConnectError::Auth;
-  } else if (failure.sqlstate.empty()) {
-    failure.kind = message.find("password") != std::string::npos ? pool::ConnectError::Auth
-                                                                 : pool::ConnectError::Refused;
-  }
-  // Where it happened inside PostgreSQL helps nobody.
-  if (const std::size_t location = message.find("\nLOCATION:"); location != std::string::npos) {
-    message.resize(location);
-  }
-  if (!failure.sqlstate.empty()) {
-    const std::size_t at = message.rfind(failure.sqlstate + ": ");
-    if (at != std::string::npos) message.erase(at, failure.sqlstate.size() + 2);
-  }
-  while (!message.empty() && message.back() == '\n') message.pop_back();
-  failure.message = std::move(message);
-  return failure;
-}
-
 }  // namespace
-
-bool ConnectFailure::permanent() const {
-  // Wrong password, no such user, no such database, no right to connect.
-  return kind == pool::ConnectError::Auth || sqlstate == "3D000" || sqlstate == "42501";
-}
 
 void CancelTicket::run() const {
   char why[256];
@@ -102,10 +47,14 @@ struct Connector::Attempt {
   bool abandoned = false;
   // libpq's keywords and values, in order; a later one overrides an earlier.
   std::vector<std::pair<std::string, std::string>> options;
+  bool shows_given_password = false;
   std::vector<std::string> hosts;  // to resolve, from the front
   std::vector<std::string> ports;  // one a host, or one for all
   std::size_t next = 0;
   std::vector<Place> places;  // what they resolved to; those that kept silent are taken out
+  // What libpq opens, and the cancels of what it has opened.
+  std::shared_ptr<const FileCopies> files = std::make_shared<FileCopies>();
+  std::string reading;  // the files, while they are being read
   std::string resolve_error;
   std::string silent;     // of those that were taken out: for people
   Micros timeout_us = 0;  // for each place; 0: none
@@ -136,7 +85,8 @@ struct Connector::Attempt {
   }
 };
 
-Connector::Connector(net::Loop& loop, Done on_done) : loop_(loop), on_done_(std::move(on_done)) {}
+Connector::Connector(net::Loop& loop, ServerFiles& files, Done on_done)
+    : loop_(loop), files_(files), on_done_(std::move(on_done)) {}
 
 Connector::~Connector() {
   finish();
@@ -144,7 +94,9 @@ Connector::~Connector() {
 
 void Connector::finish() {
   if (attempt_ != nullptr) attempt_->abandoned = true;
+  files_read_.reset();
   poll_.close();
+  soon_.stop();
   deadline_.stop();
   if (conn_ != nullptr) PQfinish(conn_);
   conn_ = nullptr;
@@ -170,15 +122,10 @@ void Connector::start(const config::Server& settings, const std::string& databas
   if (attempt->get("dbname").empty()) attempt->set("dbname", database);
   if (attempt->get("user").empty()) attempt->set("user", user);
   if (!settings.password_file.empty()) {
-    Result<std::string> mounted = read_password(settings.password_file);
-    if (mounted) {
-      attempt->set("password", *mounted);
-    } else {
-      failure.kind = pool::ConnectError::Auth;
-      failure.message = mounted.error().message;
-    }
+    attempt->set("password", "");  // it is read from there
   } else if (attempt->get("password").empty() && attempt->get("user") == user) {
     override_with("password", password);
+    attempt->shows_given_password = !password.empty();
   }
   if (statement_timeout_us > 0) {
     attempt->set("options", fmt::format("{} -c statement_timeout={}", attempt->get("options"),
@@ -195,12 +142,42 @@ void Connector::start(const config::Server& settings, const std::string& databas
   }
   start_deadline();
   // Never from inside start(): the caller is not ready for an answer yet.
-  loop_.run_blocking([] {},
-                     [this, attempt, failure] {
-                       if (attempt->abandoned) return;
-                       if (!failure.message.empty()) return fail(failure);
-                       resolve_next(attempt);
-                     });
+  if (!failure.message.empty()) {
+    soon_.start(loop_, 0, 0, [this, failure] { fail(failure); });
+    return;
+  }
+  const bool only_sockets =
+      std::all_of(attempt->hosts.begin(), attempt->hosts.end(), config::is_socket);
+  const std::vector<LibpqFile> files =
+      files_needed(settings, {[&](const std::string& keyword) { return attempt->get(keyword); },
+                              only_sockets && !attempt->hosts.empty(), PQlibVersion()});
+  if (files.empty()) {
+    soon_.start(loop_, 0, 0, [this, attempt] { resolve_next(attempt); });
+    return;
+  }
+  for (const LibpqFile& file : files) {
+    if (file.may_lack) continue;
+    attempt->reading += (attempt->reading.empty() ? "" : ", ") + file.name;
+  }
+  if (attempt->reading.empty()) attempt->reading = "libpq's own files in the home folder";
+  files_read_ = std::make_shared<ServerFiles::Done>(
+      [this, attempt](const ServerFiles::Answer& answer) { files_read(attempt, answer); });
+  files_.read(files, files_read_);
+}
+
+void Connector::files_read(const std::shared_ptr<Attempt>& attempt,
+                           const ServerFiles::Answer& answer) {
+  attempt->reading.clear();
+  if (!answer.problem.empty()) {
+    ConnectFailure failure;
+    if (answer.of_password) failure.kind = pool::ConnectError::Auth;
+    failure.message = answer.problem;
+    failure.unfit = true;
+    return fail(failure);
+  }
+  for (const auto& [keyword, value] : answer.copies.options) attempt->set(keyword, value);
+  attempt->files = std::make_shared<FileCopies>(answer.copies);
+  resolve_next(attempt);
 }
 
 void Connector::resolve_next(const std::shared_ptr<Attempt>& attempt) {
@@ -210,7 +187,7 @@ void Connector::resolve_next(const std::shared_ptr<Attempt>& attempt) {
     const std::string port = attempt->ports.size() == 1  ? attempt->ports[0]
                              : i < attempt->ports.size() ? attempt->ports[i]
                                                          : "";
-    if (host.empty() || host[0] == '/' || host[0] == '@') {
+    if (config::is_socket(host)) {
       attempt->places.push_back({host, "", port});  // a Unix socket's directory
       continue;
     }
@@ -294,8 +271,11 @@ void Connector::start_deadline() {
 // PQconnectPoll itself waits for ever, and at the first of several hosts that keeps silent. So that
 // one is taken out, and the others are tried anew.
 void Connector::on_deadline() {
-  const std::string why =
-      fmt::format("no answer within server.connectTimeout ({} s)", seconds(attempt_->timeout_us));
+  const std::string within =
+      fmt::format("within server.connectTimeout ({} s)", seconds(attempt_->timeout_us));
+  const std::string why = attempt_->reading.empty()
+                              ? "no answer " + within
+                              : fmt::format("{} not read {}", attempt_->reading, within);
   std::vector<Attempt::Place>& places = attempt_->places;
   if (conn_ == nullptr || places.size() < 2 || place_ >= places.size()) {
     attempt_->abandoned = true;
@@ -342,7 +322,10 @@ void Connector::advance() {
 void Connector::fail(ConnectFailure failure) {
   poll_.close();
   deadline_.stop();
-  failure.message += attempt_->silent;
+  soon_.stop();
+  files_read_.reset();
+  failure.message = attempt_->files->in_words(failure.message) + attempt_->silent;
+  failure.password_asked = conn_ != nullptr && used_password();
   on_done_(&failure);
 }
 
@@ -360,6 +343,14 @@ bool Connector::used_password() const {
   return PQconnectionUsedPassword(conn_) == 1;
 }
 
+bool Connector::shows_given_password() const {
+  return attempt_ != nullptr && attempt_->shows_given_password;
+}
+
+std::string Connector::database() const {
+  return attempt_ == nullptr ? "" : attempt_->get("dbname");
+}
+
 std::string Connector::peer() const {
   const char* address = PQhostaddr(conn_);
   const bool has_address = address != nullptr && *address != '\0';
@@ -368,6 +359,7 @@ std::string Connector::peer() const {
 
 CancelTicket Connector::cancel_ticket() const {
   CancelTicket ticket;
+  ticket.files_ = attempt_->files;
   ticket.cancel_ = std::shared_ptr<void>(
       PQgetCancel(conn_), [](void* cancel) { PQfreeCancel(static_cast<PGcancel*>(cancel)); });
   return ticket;

@@ -1,11 +1,13 @@
 // Connector: opens one server with libpq and then hands its socket over. libpq does all of signing
 // in (every way of authenticating, every sslmode, several hosts, target_session_attrs), driven by
-// the loop without blocking it: names are resolved beforehand and given to libpq as hostaddr.
+// the loop without blocking it: names are resolved beforehand and given to libpq as hostaddr, and
+// its files are read beforehand and given to it as copies (ServerFiles).
 //
-//   start() -> resolve names -> PQconnectStartParams -> PQconnectPoll ... -> on_done, once
+//   start() -> read files -> resolve names -> PQconnectStartParams -> PQconnectPoll ... -> on_done,
+//   once
 //
-// server.connectTimeout holds for the look-ups and then for each host, as libpq's connect_timeout
-// does: one that keeps silent costs that long, and the next is tried.
+// server.connectTimeout holds for the files and look-ups, and then for each host, as libpq's
+// connect_timeout does: one that keeps silent costs that long, and the next is tried.
 //
 // After success the relay speaks the raw protocol on fd() (and through tls(), where there is any);
 // the PGconn stays alive only to own the socket. Never calls back from inside start(), and not at
@@ -28,25 +30,18 @@
 #include "net/poll.h"
 #include "net/timer.h"
 #include "pool/counters.h"
+#include "proxy/connect_failure.h"
+#include "proxy/server_files.h"
 
 struct pg_conn;
 
 namespace carpool::proxy {
 
-// Why a server could not be opened.
-struct ConnectFailure {
-  pool::ConnectError kind = pool::ConnectError::Other;
-  std::string sqlstate;  // PostgreSQL's own, where it said one
-  std::string message;
-  // PostgreSQL refuses this user or database: trying again does not help.
-  bool permanent() const;
-};
-
 // What a client asks for in its startup packet that no server can be given later: servers are
 // opened with it, and shared only by clients that ask for the same.
 struct ServerStartup {
   std::string options;      // as of PostgreSQL's command line, after those of the settings
-  std::string replication;  // "true", "database" and their like; empty: an ordinary session
+  std::string replication;  // as pg::replication_meant() says; empty: an ordinary session
 
   bool plain() const { return options.empty() && replication.empty(); }
   auto operator<=>(const ServerStartup&) const = default;
@@ -63,6 +58,7 @@ class CancelTicket {
  private:
   friend class Connector;
   std::shared_ptr<void> cancel_;
+  std::shared_ptr<const void> files_;  // that it may open
 };
 
 class Connector {
@@ -70,7 +66,8 @@ class Connector {
   // Null on success. It may destroy the Connector.
   using Done = std::function<void(const ConnectFailure*)>;
 
-  Connector(net::Loop& loop, Done on_done);
+  // `loop` and `files` must outlive it.
+  Connector(net::Loop& loop, ServerFiles& files, Done on_done);
   ~Connector();
   Connector(const Connector&) = delete;
   Connector& operator=(const Connector&) = delete;
@@ -88,6 +85,10 @@ class Connector {
   std::string peer() const;
   // Whether PostgreSQL has asked for a password, rather than trusting an address or a certificate.
   bool used_password() const;
+  // After start(): whether the password given to it is the one that is shown to PostgreSQL.
+  bool shows_given_password() const;
+  // After start(): the database, as PostgreSQL calls it.
+  std::string database() const;
   CancelTicket cancel_ticket() const;
   // What PostgreSQL reported at the start: names and values.
   std::vector<std::pair<std::string, std::string>> parameters() const;
@@ -96,6 +97,7 @@ class Connector {
 
  private:
   struct Attempt;  // what a lookup that is under way needs, and may outlive this
+  void files_read(const std::shared_ptr<Attempt>& attempt, const ServerFiles::Answer& answer);
   void resolve_next(const std::shared_ptr<Attempt>& attempt);
   void connect();
   std::size_t current_place() const;
@@ -106,10 +108,13 @@ class Connector {
   void fail(ConnectFailure failure);
 
   net::Loop& loop_;
+  ServerFiles& files_;
   Done on_done_;
+  std::shared_ptr<ServerFiles::Done> files_read_;  // while they are being read
   std::shared_ptr<Attempt> attempt_;
   pg_conn* conn_ = nullptr;
   net::Poll poll_;
+  net::Timer soon_;
   net::Timer deadline_;
   std::size_t place_ = 0;  // of those of the attempt, which is being tried
 };

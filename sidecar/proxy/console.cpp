@@ -126,25 +126,24 @@ void Console::show(const std::string& what, Bytes& out) {
 
 void Console::control(const ConsoleCommand& command, Bytes& out) {
   const std::string& database = command.argument;
-  const Error unknown{fmt::format("no such database: {}", database)};
   log::info("console", {{"user", user_}, {"command", command.name}, {"database", database}});
   switch (command.verb) {
     case Verb::Pause:
-      if (!proxy_.pause(database)) return fail("3D000", unknown.message, out);
+      if (Status status = proxy_.pause(database); !status) return refuse(status, out);
       // As PgBouncer does, it lets the servers go, so that PostgreSQL can be restarted.
-      proxy_.reconnect(database);
+      if (Status status = proxy_.reconnect(database); !status) return refuse(status, out);
       pausing_ = true;
       pausing_database_ = database;
       return;
     case Verb::Resume:
-      if (!proxy_.resume(database)) return fail("3D000", unknown.message, out);
+      if (Status status = proxy_.resume(database); !status) return refuse(status, out);
       return done("RESUME", out);
     case Verb::Reconnect:
-      if (!proxy_.reconnect(database)) return fail("3D000", unknown.message, out);
+      if (Status status = proxy_.reconnect(database); !status) return refuse(status, out);
       return done("RECONNECT", out);
     case Verb::Kill:
       if (database.empty()) return fail("42601", "a database is required: KILL <db>", out);
-      if (!proxy_.kill(database)) return fail("3D000", unknown.message, out);
+      if (Status status = proxy_.kill(database); !status) return refuse(status, out);
       return done("KILL", out);
     case Verb::Reload:
       proxy_.ask_reload();
@@ -156,12 +155,14 @@ void Console::control(const ConsoleCommand& command, Bytes& out) {
 
 bool Console::look_again(Bytes& out) {
   if (!pausing_) return false;
-  if (!proxy_.is_paused(pausing_database_)) {
+  const Pauses& pauses = proxy_.pauses();
+  const bool paused = pausing_database_.empty() ? pauses.all() : pauses.paused(pausing_database_);
+  if (!paused) {
     pausing_ = false;
     fail("57014", "resumed before every server was free", out);
     return true;
   }
-  if (proxy_.has_servers(pausing_database_)) return false;
+  if (proxy_.paused_with_servers(pausing_database_)) return false;
   pausing_ = false;
   done("PAUSE", out);
   return true;
@@ -170,6 +171,10 @@ bool Console::look_again(Bytes& out) {
 void Console::done(std::string_view tag, Bytes& out) {
   pg::append_command_complete(out, tag);
   pg::append_ready_for_query(out, 'I');
+}
+
+void Console::refuse(const Status& why, Bytes& out) {
+  fail("3D000", why.error().message, out);
 }
 
 void Console::fail(std::string_view sqlstate, const std::string& message, Bytes& out) {

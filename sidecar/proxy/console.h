@@ -11,6 +11,7 @@
 #include <string_view>
 
 #include "base/bytes.h"
+#include "base/result.h"
 #include "pg/framer.h"
 #include "proxy/console_command.h"
 
@@ -45,6 +46,7 @@ class Console {
   void show(const std::string& what, Bytes& out);
   void control(const ConsoleCommand& command, Bytes& out);
   void done(std::string_view tag, Bytes& out);
+  void refuse(const Status& why, Bytes& out);
   void fail(std::string_view sqlstate, const std::string& message, Bytes& out);
 
   Proxy& proxy_;

@@ -221,13 +221,14 @@ ResultTable server_list(const ConsoleView& view) {
 
 constexpr const char* kModeNames[] = {"session", "transaction", "statement"};
 
-// The names of the file, and those that clients asked for and "*" matched.
+// The names of the file, and those that somebody asked for and "*" matched.
 std::set<std::string> database_names(const ConsoleView& view) {
   std::set<std::string> names;
   for (const config::Database& database : view.config.databases) {
     if (database.name != "*") names.insert(database.name);
   }
   for (const PoolSnapshot& pool : view.snapshot.pools) names.insert(pool.database);
+  names.insert(view.snapshot.paused_databases.begin(), view.snapshot.paused_databases.end());
   return names;
 }
 
@@ -269,11 +270,10 @@ ResultTable databases(const ConsoleView& view) {
     const config::Database* settings = view.config.find_database(name);
     if (settings == nullptr) continue;  // its pool serves the clients that it has
     std::uint64_t current = 0;
-    bool paused = view.snapshot.paused;
+    const bool paused = view.snapshot.is_paused(name);
     for (const PoolSnapshot& pool : view.snapshot.pools) {
       if (pool.database != name) continue;
       current += connected(pool);
-      paused = paused || pool.paused;
     }
     const Where where = where_of(settings->server, name);
     table.add({name, where.host, where.port, where.database, where.user, text(settings->pool.size),

@@ -5,9 +5,13 @@
 #include "base/check.h"
 #include "config/load.h"
 #include "pg/scram.h"
+#include "proxy/salt_secret.h"
 
 namespace carpool::proxy {
 namespace {
+
+constexpr const char* kSaltFile = "auth.saltFile";
+constexpr const char* kPasswordFile = "server.passwordFile";
 
 struct NamedPath {
   const char* key;
@@ -15,10 +19,10 @@ struct NamedPath {
 };
 
 std::vector<NamedPath> paths_of(const CredentialsPlan& plan) {
-  std::vector<NamedPath> paths = {{"listen.tls.certFile", &plan.tls.cert_file},
-                                  {"listen.tls.keyFile", &plan.tls.key_file},
-                                  {"listen.tls.caFile", &plan.tls.ca_file},
-                                  {"auth.usersFile", &plan.users_file}};
+  std::vector<NamedPath> paths = {
+      {"listen.tls.certFile", &plan.tls.cert_file}, {"listen.tls.keyFile", &plan.tls.key_file},
+      {"listen.tls.caFile", &plan.tls.ca_file},     {kSaltFile, &plan.salts.file},
+      {kPasswordFile, &plan.salts.password_file},   {"auth.usersFile", &plan.users_file}};
   std::erase_if(paths, [](const NamedPath& one) { return one.path->empty(); });
   return paths;
 }
@@ -31,11 +35,33 @@ net::Pem pem_of(const std::vector<CredentialsFile>& files, std::string_view key)
   return {std::string(key), ""};
 }
 
+// What salts are made from; empty where there is nothing. A passwordFile that cannot be read is no
+// error here: it is one for whoever opens a server.
+Result<Bytes> derive_salts(const CredentialsPlan& plan, const std::vector<CredentialsFile>& files,
+                           std::vector<std::string>& warnings) {
+  for (const CredentialsFile& file : files) {
+    if (file.key == kSaltFile) {
+      const Result<Bytes> made = salt_secret_of_file(*file.text);
+      if (!made) return Error{file.name() + ": " + made.error().message};
+      return *made;
+    }
+    if (file.key != kPasswordFile) continue;
+    if (file.text) return salt_secret_of_password(*file.text);
+    warnings.push_back(file.name() + ": " + file.text.error().message +
+                       ", so that a restart tells which users exist");
+    return Bytes();
+  }
+  return plan.salts.password.empty() ? Bytes() : salt_secret_of_password(plan.salts.password);
+}
+
 }  // namespace
 
 CredentialsPlan::CredentialsPlan(const config::Config& config)
     : mode(config.auth.mode), scram_iterations(config.auth.scram_iterations) {
-  if (mode == config::AuthMode::ScramSha256) users_file = config.auth.users_file;
+  if (mode == config::AuthMode::ScramSha256) {
+    users_file = config.auth.users_file;
+    salts = config::salt_source(config);
+  }
   if (config.listen.tls.mode != config::TlsMode::Disable) tls = config.listen.tls;
 }
 
@@ -79,7 +105,8 @@ Result<Credentials> make_credentials(const CredentialsPlan& plan,
                                      const std::vector<CredentialsFile>& files,
                                      ByteSpan salt_secret, ReadingProgress& progress) {
   for (const CredentialsFile& file : files) {
-    if (!file.text) return Error{file.name() + ": " + file.text.error().message};
+    if (file.text || file.key == kPasswordFile) continue;
+    return Error{file.name() + ": " + file.text.error().message};
   }
   Credentials made;
   made.scram_iterations = plan.scram_iterations;
@@ -94,7 +121,11 @@ Result<Credentials> make_credentials(const CredentialsPlan& plan,
     const CredentialsFile& file = files.back();
     CHECK(file.key == "auth.usersFile");
     progress.set("hashing the passwords of auth.usersFile");
-    Result<pg::Users> users = pg::Users::parse(*file.text, {salt_secret, plan.scram_iterations});
+    Result<Bytes> derived = derive_salts(plan, files, made.warnings);
+    if (!derived) return derived.error();
+    made.salt_secret = derived->empty() ? Bytes(salt_secret.begin(), salt_secret.end()) : *derived;
+    Result<pg::Users> users =
+        pg::Users::parse(*file.text, {made.salt_secret, plan.scram_iterations});
     if (!users) return Error{file.name() + ": " + users.error().message};
     for (const std::string& warning : users->warnings()) {
       made.warnings.push_back(file.name() + ": " + warning);

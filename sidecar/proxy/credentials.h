@@ -13,6 +13,7 @@
 #include "base/bytes.h"
 #include "base/result.h"
 #include "config/config.h"
+#include "config/salt_source.h"
 #include "net/tls.h"
 #include "pg/users_file.h"
 
@@ -33,6 +34,7 @@ struct CredentialsPlan {
   config::AuthMode mode;
   std::string users_file;
   std::uint32_t scram_iterations;
+  config::SaltSource salts;
   config::Tls tls;
 };
 
@@ -43,7 +45,8 @@ struct Credentials {
   std::uint32_t scram_iterations = 4096;  // of users that there are not
   std::shared_ptr<net::TlsContext> tls;   // null: TLS is not spoken
   std::optional<pg::Users> users;         // none: nobody signs in by the users' file
-  std::vector<std::string> warnings;      // about the users' file, each naming it
+  Bytes salt_secret;                      // of those users (salt_secret.h); empty: there are none
+  std::vector<std::string> warnings;      // about the files, each naming one
 };
 
 // What a reading is at, for others to look at from their thread.
@@ -70,7 +73,8 @@ struct CredentialsFile {
 std::vector<CredentialsFile> read_files(const CredentialsPlan& plan, ReadingProgress& progress);
 // Of the files' contents, or of why they could not be read: equal ones mean the same.
 std::string fingerprint_of(const std::vector<CredentialsFile>& files);
-// What they say; an error names the file. `salt_secret` as in pg::Users::Secrets.
+// What they say; an error names the file. `salt_secret`: as in pg::Users::Secrets, where the plan
+// has nothing to derive one from.
 Result<Credentials> make_credentials(const CredentialsPlan& plan,
                                      const std::vector<CredentialsFile>& files,
                                      ByteSpan salt_secret, ReadingProgress& progress);

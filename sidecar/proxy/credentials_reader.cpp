@@ -107,6 +107,9 @@ void CredentialsReader::ended(std::uint64_t number) {
   if (job->fingerprint == told_fingerprint_) return;
   if (!job->credentials) return read_again();  // as when it began; another has told else since
   told_fingerprint_ = job->fingerprint;
+  if (const Result<Credentials>& made = *job->credentials; made && !made->salt_secret.empty()) {
+    salt_secret_ = made->salt_secret;
+  }
   // A copy: this may go together with the reader.
   const Told told = told_;
   told(*this, std::move(*job->credentials));

@@ -55,7 +55,7 @@ class CredentialsReader {
   net::Loop& loop_;
   net::Aside& aside_;
   const CredentialsPlan plan_;
-  const Bytes salt_secret_;
+  Bytes salt_secret_;  // of the latest that were good
   const Told told_;
   const std::shared_ptr<Making> making_;
   std::map<std::uint64_t, std::shared_ptr<Job>> jobs_;  // that run, by number; later is greater

@@ -17,12 +17,15 @@ class DatabaseCheck {
  public:
   static constexpr Micros kInterval_us = 2 * kMicrosPerSecond;
 
-  explicit DatabaseCheck(net::Loop& loop) : loop_(loop) {}
+  DatabaseCheck(net::Loop& loop, ServerFiles& files) : loop_(loop), files_(files) {}
 
-  // Checks this database as this user from now on, at once and then at each interval.
+  // Checks this database as this user from now on, at once and then at each interval. A check of
+  // another, or of this one under other settings, is dropped; its last word stands until the next.
   void start(const config::Database& settings, const std::string& database,
              const std::string& user);
   void stop();
+  // A file of that name has another content: a check that goes by the former is dropped.
+  void file_changed(const std::string& path);
   bool running() const { return timer_.running(); }
 
   // Whether the last check reached PostgreSQL, whatever it thinks of the user.
@@ -31,10 +34,12 @@ class DatabaseCheck {
   const std::string& why() const { return why_; }
 
  private:
+  void begin();
   void check();
   void done(const ConnectFailure* failure);
 
   net::Loop& loop_;
+  ServerFiles& files_;
   net::Timer timer_;
   config::Database settings_;
   std::string database_;

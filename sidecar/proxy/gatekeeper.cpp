@@ -1,6 +1,5 @@
 #include "proxy/gatekeeper.h"
 
-#include <openssl/crypto.h>
 #include <openssl/rand.h>
 
 #include "base/check.h"
@@ -16,13 +15,13 @@ Bytes random_bytes(std::size_t n) {
 
 }  // namespace
 
-Gatekeeper::Gatekeeper(net::Loop& loop)
-    : loop_(loop), salt_secret_(random_bytes(32)), derive_secret_(random_bytes(32)) {}
+Gatekeeper::Gatekeeper() : salt_secret_(random_bytes(32)), derive_secret_(random_bytes(32)) {}
 
 void Gatekeeper::take(Credentials credentials) {
   iterations_ = credentials.scram_iterations;
   tls_ = std::move(credentials.tls);
   users_ = std::move(credentials.users);
+  if (!credentials.salt_secret.empty()) salt_secret_ = std::move(credentials.salt_secret);
 }
 
 bool Gatekeeper::still_knows(const std::string& user, const pg::ScramVerifier& verifier) const {
@@ -48,61 +47,9 @@ pg::ScramExchange::Start Gatekeeper::scram_start(const std::string& user, bool u
 // A user that does not exist looks as those do that exist, and always the same: else an iteration
 // count or a salt's length that only real users have would tell them apart.
 pg::ScramShape Gatekeeper::mock_shape(const std::string& user) const {
-  if (!users_ || users_->shapes().empty()) return {.iterations = iterations_};
-  Bytes message;
-  append_text(message, "shape ");
-  append_text(message, user);
-  const pg::ScramKey key = pg::hmac_sha256(salt_secret_, message);
-  return users_->shapes()[load_u32(key.data()) % users_->shapes().size()];
-}
-
-bool Gatekeeper::vouched(const std::string& database, const std::string& user,
-                         const std::string& password, Micros age_max_us) const {
-  const auto found = vouched_.find({database, user});
-  if (found == vouched_.end()) return false;
-  if (age_max_us > 0 && loop_.now_us() - found->second.since_us >= age_max_us) return false;
-  const pg::ScramKey key = pg::hmac_sha256(salt_secret_, as_bytes(password));
-  return CRYPTO_memcmp(key.data(), found->second.hash.data(), key.size()) == 0;
-}
-
-void Gatekeeper::vouch(const std::string& database, const std::string& user,
-                       const std::string& password) {
-  if (vouched_.size() >= kVouchedMax) vouched_.clear();
-  vouched_[{database, user}] = {pg::hmac_sha256(salt_secret_, as_bytes(password)), loop_.now_us()};
-}
-
-void Gatekeeper::begin_era() {
-  ++era_;
-  vouched_.clear();
-}
-
-void Gatekeeper::disown(const std::string& database, const std::string& user) {
-  vouched_.erase({database, user});
-}
-
-void Gatekeeper::begin_trial(std::weak_ptr<std::function<void()>> trial) {
-  trials_waiting_.push_back(std::move(trial));
-  run_trials();
-}
-
-void Gatekeeper::end_trial() {
-  CHECK(trials_ > 0);
-  trials_--;
-  if (trials_waiting_.empty()) return;
-  // Not from inside: the one that ends is still on the stack.
-  loop_.post([this, alive = std::weak_ptr(alive_)] {
-    if (!alive.expired()) run_trials();
-  });
-}
-
-void Gatekeeper::run_trials() {
-  while (!trials_waiting_.empty() && trials_ < kTrialsMax) {
-    const auto next = trials_waiting_.front().lock();
-    trials_waiting_.pop_front();
-    if (next == nullptr) continue;  // its client has gone
-    trials_++;
-    (*next)();
-  }
+  const pg::ScramShape standard{.iterations = iterations_};
+  return users_ ? pg::shape_for_user(salt_secret_, user, users_->shapes()).value_or(standard)
+                : standard;
 }
 
 }  // namespace carpool::proxy

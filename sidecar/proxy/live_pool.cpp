@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "config/place.h"
 #include "pg/error_response.h"
 #include "pg/messages.h"
 #include "proxy/client.h"
@@ -44,20 +45,32 @@ LivePool::LivePool(Proxy& proxy, std::string database, std::string user, ServerS
 LivePool::~LivePool() = default;
 
 void LivePool::configure(const config::Database& settings, Micros now) {
-  const bool elsewhere = !(settings.server == settings_->server) ||
+  const bool otherwise = !(settings.server == settings_->server) ||
                          settings.pool.statement_timeout_us != settings_->pool.statement_timeout_us;
+  const bool elsewhere = !config::same_place(settings.server, settings_->server);
   settings_ = std::make_shared<const config::Database>(settings);
   if (retired_) {
     retired_ = false;
     pool_.set_draining(proxy_.draining());
   }
   pool_.configure(settings.pool, now);
-  if (elsewhere) {
-    pool_.reconnect();
+  if (otherwise) {
+    open_anew();
+    elsewhere ? pool_.move() : pool_.reconnect();
   } else {
     pool_.for_each_slot(SlotState::Idle,
                         [](pool::Slot& slot) { static_cast<Server&>(slot).terms_changed(); });
   }
+  mark_dirty();
+}
+
+void LivePool::open_anew() {
+  pool_.for_each_slot(SlotState::Connecting, [](pool::Slot& slot) {
+    static_cast<Server&>(slot).close("servers are opened otherwise now");
+  });
+  pool_.retry_at_once();
+  last_connect_error_.clear();
+  error_logged_us_ = 0;
   mark_dirty();
 }
 
@@ -152,6 +165,10 @@ void LivePool::server_opened(Server& server,
   }
   welcome_.clear();
   for (const auto& [name, value] : parameters) pg::append_parameter_status(welcome_, name, value);
+  if (server.proved_client_password()) {
+    client_passwords_.taken(server.client_password(), now);
+    proxy_.passthrough().taken({claimant(), server.client_password()});
+  }
   pool_.opened(server, now);
   pool_.set_wanted(0);
   mark_dirty();
@@ -171,8 +188,9 @@ void LivePool::server_failed(Server& server, const ConnectFailure& failure, Micr
   }
   last_connect_error_ = failure.message;
   last_connect_kind_ = failure.kind;
-  // A password that PostgreSQL no longer takes vouches for nobody.
-  if (failure.kind == pool::ConnectError::Auth) proxy_.gatekeeper().disown(database_, user_);
+  if (failure.of_password() && !server.client_password().empty()) {
+    proxy_.passthrough().refused({claimant(), server.client_password()});
+  }
   pool_.open_failed(server, now);
   server.finish_closing(failure.message);
   // With servers left, the pool goes on with those: a wrong new password harms nobody.
@@ -180,6 +198,18 @@ void LivePool::server_failed(Server& server, const ConnectFailure& failure, Micr
   const bool refused =
       !startup_.plain() && failure.kind == pool::ConnectError::Other && !failure.sqlstate.empty();
   if ((failure.permanent() || refused) && pool_.open() == 0) reject_waiting(failure);
+}
+
+Claimant LivePool::claimant() const {
+  return {database_, user_, startup_.replication};
+}
+
+void LivePool::password_refused(const std::string& password) {
+  client_passwords_.refused(password);
+  pool_.for_each_slot([&](pool::Slot& slot) {
+    if (static_cast<Server&>(slot).client_password() == password) pool_.outdate(slot);
+  });
+  mark_dirty();
 }
 
 void LivePool::reject_waiting(const ConnectFailure& failure) {
@@ -223,10 +253,13 @@ void LivePool::time_out_logins(Micros now) {
 
 bool LivePool::abandoned() const {
   const bool known = !welcome_.empty() && !retired_ && startup_.plain();
-  if (known || client_count() > 0) return false;
-  bool has_slot = false;
-  pool_.for_each_slot([&](const pool::Slot&) { has_slot = true; });
-  return !has_slot;
+  return !known && client_count() == 0 && !has_servers();
+}
+
+bool LivePool::has_servers() const {
+  bool any = false;
+  pool_.for_each_slot([&](const pool::Slot&) { any = true; });
+  return any;
 }
 
 bool LivePool::forgotten(Micros now) {

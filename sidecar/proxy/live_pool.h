@@ -17,8 +17,10 @@
 #include "config/config.h"
 #include "pool/counters.h"
 #include "pool/pool.h"
+#include "proxy/client_passwords.h"
 #include "proxy/connector.h"
 #include "proxy/session.h"
+#include "proxy/vouchers.h"
 
 namespace carpool::proxy {
 
@@ -48,6 +50,9 @@ class LivePool {
 
   // New settings from a reload; servers opened to another place are replaced as they come back.
   void configure(const config::Database& settings, Micros now);
+  // That with which servers are opened has changed. Attempts by the former are dropped, counted
+  // nowhere and told to nobody, and the next one comes at once.
+  void open_anew();
 
   // Its database is no longer configured: it serves the clients that it has, and keeps nothing.
   void retire();
@@ -58,9 +63,10 @@ class LivePool {
   void mark_dirty();
   bool dirty() const { return dirty_; }
 
-  // The password by which its clients sign in, in passthrough: its servers may need it.
-  void set_client_password(std::string password) { client_password_ = std::move(password); }
-  const std::string& client_password() const { return client_password_; }
+  // Those by which its clients sign in, in passthrough: its servers may need one.
+  ClientPasswords& client_passwords() { return client_passwords_; }
+  // No server is opened with that one any more, and those that were go as they come back.
+  void password_refused(const std::string& password);
 
   // A client that signs in waits here until a server has told its parameters.
   bool welcome_known() const { return !welcome_.empty(); }
@@ -75,6 +81,9 @@ class LivePool {
 
   // Timeouts that need a look at the clock only now and then.
   void tick(Micros now);
+
+  // In any state.
+  bool has_servers() const;
 
   // No client, no server and nothing worth keeping but its counters.
   bool abandoned() const;
@@ -100,6 +109,7 @@ class LivePool {
   // Why nobody gets a server: SQLSTATE and text, for a client that waited too long.
   std::pair<const char*, std::string> why_no_server(Micros waited_us) const;
   void time_out_logins(Micros now);
+  Claimant claimant() const;
 
   Proxy& proxy_;
   SessionTables tables_;
@@ -111,7 +121,7 @@ class LivePool {
   std::array<ClientList, pool::kClientStates> clients_;
   pool::PoolCounters counters_;
   Bytes welcome_;
-  std::string client_password_;
+  ClientPasswords client_passwords_;
   std::string last_connect_error_;
   pool::ConnectError last_connect_kind_ = pool::ConnectError::Other;
   Micros error_logged_us_ = 0;

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "base/check.h"
+#include "pg/replication.h"
 #include "proxy/client.h"
 #include "proxy/log.h"
 #include "proxy/server.h"
@@ -42,14 +43,21 @@ Proxy::Proxy(net::Loop& loop, const config::Config& config, const std::string& c
                  {[this](int fd) { accepted(fd); },
                   [this](bool rests, const std::string& why) { accepting_rests(rests, why); }}),
       memory_(cgroups),
-      database_check_(loop),
-      gatekeeper_(loop),
+      server_files_(loop),
+      database_check_(loop, server_files_),
+      secret_watch_(loop, [this](const std::string& path) { server_file_changed(path); }),
+      passthrough_(
+          loop, server_files_, [this](const Claimant& who) { return place_of_trial(who); },
+          [this](const Claimant& who, const std::string& password) {
+            password_refused(who, password);
+          }),
       started_us_(loop.now_us()) {
   loop_.set_turn_end([this] { turn_end(); });
   tick_.start(loop_, kTick_us, kTick_us, [this] { tick(); });
   averages_.begin(started_us_);
   update_database_check();
   open_configured_pools();
+  look_at_server_files();
 }
 
 Proxy::~Proxy() {
@@ -121,7 +129,7 @@ std::optional<config::Database> Proxy::settings_of(const std::string& database,
   const config::Database* found = config_.find_database(database);
   const std::string& replication = startup.replication;
   // Physical replication is not of one database, and its clients name none.
-  if (found == nullptr && !replication.empty() && replication != "database") {
+  if (found == nullptr && pg::is_physical(replication)) {
     found = &config_.databases.front();
   }
   if (found == nullptr) return std::nullopt;
@@ -136,6 +144,19 @@ std::optional<config::Database> Proxy::settings_of(const std::string& database,
   settings.pool.statement_timeout_us = 0;
   settings.pool.idle_transaction_timeout_us = 0;
   return settings;
+}
+
+// A database that is not configured is told of only to whoever has shown its password: that is
+// tried on the first one, so that a stranger sees the same either way.
+config::Database Proxy::place_of_trial(const Claimant& who) const {
+  const std::optional<config::Database> settings = settings_of(who.database, {"", who.replication});
+  return settings ? *settings : config_.databases.front();
+}
+
+void Proxy::password_refused(const Claimant& who, const std::string& password) {
+  for (auto& [key, pool] : pools_) {
+    if (key.database == who.database && key.user == who.user) pool->password_refused(password);
+  }
 }
 
 LivePool* Proxy::find_pool(const std::string& database, const std::string& user,
@@ -153,7 +174,7 @@ LivePool* Proxy::find_pool(const std::string& database, const std::string& user,
                                                          random()))
                 .first;
     found->second->pool().set_draining(draining_);
-    found->second->pool().set_paused(paused_);
+    found->second->pool().set_paused(pauses_.paused(database));
   }
   return found->second.get();
 }
@@ -332,11 +353,11 @@ Status Proxy::apply(const config::Config& config) {
   const auto same_place = [](const config::Database& one, const config::Database& other) {
     return one.name == other.name && one.server == other.server;
   };
-  if (!std::equal(config.databases.begin(), config.databases.end(), config_.databases.begin(),
-                  config_.databases.end(), same_place)) {
-    gatekeeper_.begin_era();
-  }
+  const bool elsewhere =
+      !std::equal(config.databases.begin(), config.databases.end(), config_.databases.begin(),
+                  config_.databases.end(), same_place);
   config_ = config;
+  if (elsewhere) passthrough_.begin_era();
   const Micros now = loop_.now_us();
   for (auto& [key, pool] : pools_) {
     const std::optional<config::Database> settings = settings_of(key.database, key.startup);
@@ -346,8 +367,10 @@ Status Proxy::apply(const config::Config& config) {
       pool->configure(*settings, now);
     }
   }
+  apply_pauses();
   update_database_check();
   open_configured_pools();
+  look_at_server_files();
   return Ok{};
 }
 
@@ -366,7 +389,7 @@ void Proxy::close() {
   if (closed_) return;
   closed_ = true;
   tick_.stop();
-  gatekeeper_.close();
+  passthrough_.close();
   database_check_.stop();
   listeners_.close();
   ending_clients_ = true;
@@ -379,14 +402,9 @@ void Proxy::close() {
   }
 }
 
-bool Proxy::has_servers(const std::string& database) const {
-  for (const auto& [key, pool] : pools_) {
-    if (!database.empty() && key.database != database) continue;
-    bool any = false;
-    pool->pool().for_each_slot([&](pool::Slot&) { any = true; });
-    if (any) return true;
-  }
-  return false;
+bool Proxy::has_servers() const {
+  return std::any_of(pools_.begin(), pools_.end(),
+                     [](const auto& entry) { return entry.second->has_servers(); });
 }
 
 std::string Proxy::why_no_database() const {
@@ -398,7 +416,7 @@ std::string Proxy::why_no_database() const {
 void Proxy::update_database_check() {
   if (config_.admin.ready_when != config::ReadyWhen::Database) return database_check_.stop();
   for (const auto& [key, pool] : pools_) {
-    if (pool->abandoned()) continue;
+    if (pool->abandoned() || pool->retired()) continue;
     return database_check_.start(pool->settings(), pool->database(), pool->user());
   }
   const config::Database& first = config_.databases.front();

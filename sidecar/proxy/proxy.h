@@ -25,6 +25,9 @@
 #include "proxy/listeners.h"
 #include "proxy/live_pool.h"
 #include "proxy/memory_guard.h"
+#include "proxy/passthrough.h"
+#include "proxy/pauses.h"
+#include "proxy/secret_watch.h"
 
 namespace carpool::proxy {
 
@@ -56,10 +59,16 @@ class Proxy {
   // Who may sign in. The composition root hands it what the files say.
   Gatekeeper& gatekeeper() { return gatekeeper_; }
 
+  ServerFiles& server_files() { return server_files_; }
+  // Who may sign in by the word of PostgreSQL.
+  Passthrough& passthrough() { return passthrough_; }
+
   // Takes a new configuration, between two turns of the loop, or leaves everything as it is: where
   // its listening address cannot be had. No transaction is cut, and connected clients stay.
   Status apply(const config::Config& config);
   const config::Config& config() const { return config_; }
+  // Files with which servers are opened may have changed.
+  void look_at_server_files();
 
   pool::Snapshot snapshot(bool detailed);
   // Logs a line for each pool.
@@ -76,17 +85,20 @@ class Proxy {
   // Clients inside a transaction, or waiting for their first server in one.
   std::uint32_t busy_clients() const;
   // Whether something runs on a thread that may take long: a cancel, which PostgreSQL may keep
-  // waiting for ever.
-  bool threads_busy() const { return !cancels_.empty(); }
+  // waiting for ever, or the reading of a file.
+  bool threads_busy() const {
+    return !cancels_.empty() || server_files_.busy() || secret_watch_.busy();
+  }
   // Closes everything at once, transactions too. The loop ends when all is gone.
   void close();
 
-  // `database` empty: all. False when there is none of that name.
-  bool pause(const std::string& database);
-  bool resume(const std::string& database);
-  bool reconnect(const std::string& database);
+  // A database, with the pools that it has and those to come; empty: all. An error, in words for
+  // whoever asked, when there is none of that name, or nothing was done.
+  Status pause(const std::string& database);
+  Status resume(const std::string& database);
+  Status reconnect(const std::string& database);
   // Closes its clients and servers at once, transactions too, and pauses it.
-  bool kill(const std::string& database);
+  Status kill(const std::string& database);
 
   // For readiness: why a server could not be had within the last check; empty: it could. Only
   // checked while admin.readyWhen is database.
@@ -97,9 +109,9 @@ class Proxy {
   const std::string& version() const { return version_; }
   void ask_reload();
   const ConsoleAverages& averages() const { return averages_; }
-  // `database` empty: all.
-  bool is_paused(const std::string& database) const;
-  bool has_servers(const std::string& database = "") const;
+  const Pauses& pauses() const { return pauses_; }
+  // Whether a server is left of what is paused. `database` empty: of all.
+  bool paused_with_servers(const std::string& database) const;
   LivePool::ClientList& console_clients() { return console_clients_; }
 
   // For Client, Server and LivePool.
@@ -130,6 +142,7 @@ class Proxy {
   // For a client's rejection: what the memory is, in words.
   std::string describe_memory() const;
   LivePool::ClientList& startup_clients() { return startup_clients_; }
+  LivePool::ClientList& clients_on_trial() { return clients_on_trial_; }
   // For what goes to a server in another form than it came; emptied by each user.
   Bytes& scratch() { return scratch_; }
   std::uint64_t next_server_id() { return ++server_ids_; }
@@ -145,28 +158,36 @@ class Proxy {
   void watch_memory(Micros now);
   void start_cancels();
   void close_servers(LivePool& pool, const char* why);
+  config::Database place_of_trial(const Claimant& who) const;
+  void password_refused(const Claimant& who, const std::string& password);
   void update_database_check();
   void open_configured_pools();
+  void server_file_changed(const std::string& path);
+  bool has_servers() const;
+  Status must_be_database(const std::string& name) const;
+  void apply_pauses();
   struct PoolKey {
     std::string database;
     std::string user;
     ServerStartup startup;
     auto operator<=>(const PoolKey&) const = default;
   };
-  template <typename Fn>
-  bool for_each_pool(const std::string& database, Fn&& fn);
 
   net::Loop& loop_;
   config::Config config_;
   Listeners listeners_;
   net::Timer tick_;
   MemoryGuard memory_;
+  ServerFiles server_files_;
   DatabaseCheck database_check_;
+  SecretWatch secret_watch_;
   Gatekeeper gatekeeper_;
+  Passthrough passthrough_;
   std::map<PoolKey, std::unique_ptr<LivePool>> pools_;
   std::vector<LivePool*> dirty_;
   std::unordered_map<std::uint32_t, Client*> clients_;  // by id, which is the cancel key's pid
   LivePool::ClientList startup_clients_;                // not in a pool yet
+  LivePool::ClientList clients_on_trial_;               // likewise, and PostgreSQL has been asked
   LivePool::ClientList console_clients_;                // never in one
   std::vector<std::unique_ptr<Server>> graveyard_;      // freed at the end of the turn
   std::vector<Client*> resume_later_;                   // null: has gone meanwhile
@@ -187,7 +208,7 @@ class Proxy {
   ConsoleAverages averages_;
   Micros started_us_;
   Micros memory_logged_us_ = 0;
-  bool paused_ = false;  // all, those to come too
+  Pauses pauses_;
   bool draining_ = false;
   bool ending_clients_ = false;
   bool closed_ = false;

@@ -1,3 +1,5 @@
+#include <fmt/format.h>
+
 #include <algorithm>
 
 #include "proxy/client.h"
@@ -5,43 +7,70 @@
 #include "proxy/proxy.h"
 #include "proxy/server.h"
 
-// What people and their tools ask of a proxy that runs: to pause, to drain, how it fares.
+// What people and their tools ask of a proxy that runs: to pause, to look at files, to drain, how
+// it fares.
 
 namespace carpool::proxy {
 
 using pool::ClientState;
 using pool::SlotState;
 
-template <typename Fn>
-bool Proxy::for_each_pool(const std::string& database, Fn&& fn) {
-  bool found = database.empty();
+// One that is configured, by its name or by `*`, or that was and still has clients.
+Status Proxy::must_be_database(const std::string& name) const {
+  // PostgreSQL's names are no longer (NAMEDATALEN).
+  constexpr std::size_t kNameMax = 63;
+  const config::Database* entry = config_.find_database(name);
+  if (entry != nullptr && (entry->name == name || name.size() <= kNameMax)) return Ok{};
+  const bool has_pool = std::any_of(pools_.begin(), pools_.end(),
+                                    [&](const auto& pool) { return pool.first.database == name; });
+  if (has_pool) return Ok{};
+  return Error{fmt::format("no such database: {}", name)};
+}
+
+void Proxy::apply_pauses() {
+  pauses_.keep([this](const std::string& name) { return bool{must_be_database(name)}; });
   for (auto& [key, pool] : pools_) {
-    if (!database.empty() && key.database != database) continue;
-    found = true;
-    fn(pool->pool());
+    const bool paused = pauses_.paused(key.database);
+    if (paused == pool->pool().paused()) continue;
+    pool->pool().set_paused(paused);
     pool->mark_dirty();
   }
-  return found;
 }
 
-bool Proxy::pause(const std::string& database) {
-  if (database.empty()) paused_ = true;
-  return for_each_pool(database, [](pool::Pool& pool) { pool.set_paused(true); });
-}
-bool Proxy::resume(const std::string& database) {
-  if (database.empty()) paused_ = false;
-  return for_each_pool(database, [](pool::Pool& pool) { pool.set_paused(false); });
-}
-bool Proxy::reconnect(const std::string& database) {
-  return for_each_pool(database, [](pool::Pool& pool) { pool.reconnect(); });
+Status Proxy::pause(const std::string& database) {
+  if (!database.empty()) {
+    if (Status known = must_be_database(database); !known) return known;
+  }
+  Status status = pauses_.pause(database);
+  apply_pauses();
+  return status;
 }
 
-bool Proxy::kill(const std::string& database) {
-  bool found = false;
+Status Proxy::resume(const std::string& database) {
+  if (!database.empty()) {
+    if (Status known = must_be_database(database); !known) return known;
+  }
+  Status status = pauses_.resume(database);
+  apply_pauses();
+  return status;
+}
+
+Status Proxy::reconnect(const std::string& database) {
+  if (!database.empty()) {
+    if (Status known = must_be_database(database); !known) return known;
+  }
+  for (auto& [key, pool] : pools_) {
+    if (!database.empty() && key.database != database) continue;
+    pool->pool().reconnect();
+    pool->mark_dirty();
+  }
+  return Ok{};
+}
+
+Status Proxy::kill(const std::string& database) {
+  if (Status status = pause(database); !status) return status;
   for (auto& [key, pool] : pools_) {
     if (key.database != database) continue;
-    found = true;
-    pool->pool().set_paused(true);
     std::vector<Client*> clients;
     for (std::size_t state = 0; state < pool::kClientStates; ++state) {
       if (static_cast<ClientState>(state) == ClientState::Closing) continue;
@@ -53,13 +82,13 @@ bool Proxy::kill(const std::string& database) {
     close_servers(*pool, "killed at the console");
     pool->mark_dirty();
   }
-  return found;
+  return Ok{};
 }
 
-bool Proxy::is_paused(const std::string& database) const {
-  if (database.empty()) return paused_;
+bool Proxy::paused_with_servers(const std::string& database) const {
   return std::any_of(pools_.begin(), pools_.end(), [&](const auto& entry) {
-    return entry.first.database == database && entry.second->pool().paused();
+    return (database.empty() || entry.first.database == database) &&
+           entry.second->pool().paused() && entry.second->has_servers();
   });
 }
 
@@ -75,9 +104,29 @@ void Proxy::ask_reload() {
   });
 }
 
+void Proxy::look_at_server_files() {
+  std::set<std::string> files;
+  for (const config::Database& database : config_.databases) {
+    files.merge(files_of(database.server));
+  }
+  secret_watch_.look(files);
+}
+
+void Proxy::server_file_changed(const std::string& path) {
+  if (closed_) return;
+  log::info("a file with which servers are opened has changed", {{"file", path}});
+  for (auto& [key, pool] : pools_) {
+    if (!pool->retired() && files_of(pool->settings().server).contains(path)) pool->open_anew();
+  }
+  database_check_.file_changed(path);
+}
+
 void Proxy::begin_drain() {
   draining_ = true;
-  for_each_pool("", [](pool::Pool& pool) { pool.set_draining(true); });
+  for (auto& [key, pool] : pools_) {
+    pool->pool().set_draining(true);
+    pool->mark_dirty();
+  }
 }
 
 void Proxy::end_clients() {
@@ -95,6 +144,7 @@ void Proxy::end_clients() {
     });
   }
   startup_clients_.for_each([](Client& client) { client.close(); });
+  clients_on_trial_.for_each([](Client& client) { client.close(); });
 }
 
 // ---- observing
@@ -111,7 +161,10 @@ pool::Snapshot Proxy::snapshot(bool detailed) {
   snapshot.client_connects = client_connects_;
   snapshot.accept_paused = accept_paused_;
   snapshot.draining = draining_;
-  snapshot.paused = paused_;
+  snapshot.paused = pauses_.all();
+  const std::set<std::string>& told_apart = pauses_.exceptions();
+  (pauses_.all() ? snapshot.resumed_databases : snapshot.paused_databases)
+      .assign(told_apart.begin(), told_apart.end());
   snapshot.uptime_us = now - started_us_;
   // Who holds servers is listed without being asked for, since it says why others wait: so many are
   // few, and thousands of idle clients cost nothing.

@@ -30,7 +30,7 @@ std::string_view reset_between_clients(const config::Database& terms) {
 Server::Server(LivePool& pool, std::uint64_t id)
     : pool_(pool),
       id_(id),
-      connector_(pool.proxy().loop(),
+      connector_(pool.proxy().loop(), pool.proxy().server_files(),
                  [this](const ConnectFailure* failure) { on_connected(failure); }),
       session_(pool.tables(), tracker_, pool.counters()) {}
 
@@ -42,8 +42,10 @@ Server::~Server() {
 
 void Server::open() {
   const config::Database& settings = pool_.settings();
-  connector_.start(settings.server, pool_.database(), pool_.user(), pool_.client_password(),
+  client_password_ = pool_.client_passwords().best();
+  connector_.start(settings.server, pool_.database(), pool_.user(), client_password_,
                    settings.pool.statement_timeout_us, pool_.startup());
+  if (!connector_.shows_given_password()) client_password_.clear();
 }
 
 void Server::on_connected(const ConnectFailure* failure) {
@@ -193,6 +195,7 @@ void Server::run_own(std::string_view sql) {
 // ---- requests
 
 void Server::query_begins(ByteSpan text) {
+  if (tracker_.idle() && !in_transaction()) transaction_terms_ = pool_.terms();
   if (query_us_ == 0) {
     query_us_ = pool_.proxy().loop().now_us();
     first_reply_us_ = 0;

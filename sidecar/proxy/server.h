@@ -48,6 +48,12 @@ class Server final : public pool::Slot, public net::StreamListener {
   ServerSession& session() { return session_; }
   net::Stream& stream() { return stream_; }
   const CancelTicket& cancel_ticket() const { return cancel_ticket_; }
+  // The client's password that it was opened with; empty: the settings have one, or none is known.
+  const std::string& client_password() const { return client_password_; }
+  // Once opened: whether PostgreSQL has asked for that.
+  bool proved_client_password() const {
+    return !client_password_.empty() && connector_.used_password();
+  }
 
   // The lease begins. `waited_us` is for the log.
   void lend(Client& client, Micros waited_us);
@@ -138,6 +144,7 @@ class Server final : public pool::Slot, public net::StreamListener {
   Client* client_ = nullptr;
   std::int32_t backend_pid_ = 0;
   std::string peer_;
+  std::string client_password_;
 
   std::shared_ptr<const config::Database> lease_terms_;        // null: never lent
   std::shared_ptr<const config::Database> transaction_terms_;  // for its time-outs

@@ -213,10 +213,7 @@ void Server::on_ready() {
   }
   finish_query(now);
   client_->session().note_pinned(now);
-  if (tracker_.idle() && !in_transaction()) {
-    pool_.counters().transactions++;
-    transaction_terms_ = pool_.terms();
-  }
+  if (tracker_.idle() && !in_transaction()) pool_.counters().transactions++;
   if (client_->leaving() && tracker_.idle()) return client_->close(true);
   const config::PoolMode mode = terms().mode;
   if (mode == config::PoolMode::Session) {

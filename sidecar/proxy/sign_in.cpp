@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <utility>
+
 #include "pg/messages.h"
 #include "proxy/log.h"
 
@@ -9,26 +11,25 @@ namespace carpool::proxy {
 namespace {
 
 constexpr std::uint32_t kAuthenticationCleartextPassword = 3;
-constexpr std::size_t kPasswordMax = 1024;
+
+// The last `name` in quotes becomes `other`.
+void rename(std::string& text, const std::string& name, const std::string& other) {
+  const std::size_t at = text.rfind("\"" + name + "\"");
+  if (at != std::string::npos) text.replace(at + 1, name.size(), other);
+}
 
 }  // namespace
 
-SignIn::SignIn(net::Loop& loop, Gatekeeper& gatekeeper, Where where, std::string database,
-               std::string user, Done done)
-    : loop_(loop),
-      gatekeeper_(gatekeeper),
-      where_(std::move(where)),
-      database_(std::move(database)),
-      user_(std::move(user)),
-      done_(std::move(done)) {}
+SignIn::SignIn(const Doors& doors, Claimant who, std::string asked_for, Done done)
+    : doors_(doors),
+      asked_for_(std::move(asked_for)),
+      done_(std::move(done)),
+      claim_{std::move(who), ""} {}
 
-SignIn::~SignIn() {
-  if (trying_) gatekeeper_.end_trial();
-}
-
-void SignIn::begin(config::AuthMode mode, bool under_tls, Bytes& out) {
-  if (mode == config::AuthMode::ScramSha256) {
-    pg::ScramExchange::Start start = gatekeeper_.scram_start(user_, under_tls);
+void SignIn::begin(const config::Auth& auth, bool under_tls, Bytes& out) {
+  recheck_us_ = auth.recheck_us;
+  if (auth.mode == config::AuthMode::ScramSha256) {
+    pg::ScramExchange::Start start = doors_.gatekeeper.scram_start(claim_.who.user, under_tls);
     verifier_ = start.verifier;
     scram_.emplace(std::move(start));
     scram_->append_request(out);
@@ -39,88 +40,109 @@ void SignIn::begin(config::AuthMode mode, bool under_tls, Bytes& out) {
   pg::finish_message(out, start);
 }
 
+std::uint32_t SignIn::message_max() const {
+  return scram_ ? pg::Framer::kHeaderSize + pg::kScramMessageBytesMax : pg::Framer::kPasswordMax;
+}
+
 void SignIn::on_message(ByteSpan body, Bytes& out) {
-  if (scram_) {
-    const pg::ScramOutcome outcome = scram_->on_message(body, out);
-    switch (outcome.step) {
-      case pg::ScramOutcome::Step::Continue:
-        return;
-      case pg::ScramOutcome::Step::Done:
-        return done_(nullptr);
-      case pg::ScramOutcome::Step::Failed: {
-        const Refusal refusal{std::string(outcome.sqlstate), outcome.message,
-                              outcome.sqlstate == "08P01"};
-        return done_(&refusal);
-      }
-    }
+  if (!scram_) return take_password(body);
+  const pg::ScramOutcome outcome = scram_->on_message(body, out);
+  switch (outcome.step) {
+    case pg::ScramOutcome::Step::Continue:
+      return;
+    case pg::ScramOutcome::Step::Done:
+      return done_(nullptr);
+    case pg::ScramOutcome::Step::Failed:
+      return refuse({std::string(outcome.sqlstate), outcome.message, outcome.sqlstate == "08P01"});
   }
+}
+
+// ---- passthrough
+
+void SignIn::take_password(ByteSpan body) {
   Reader reader(body);
   const std::string_view password = reader.cstring();
-  if (trial_ != nullptr || !reader.ok() || !reader.rest().empty() ||
-      password.size() > kPasswordMax) {
-    const Refusal refusal{"08P01", "a password message that cannot be read", true};
-    return done_(&refusal);
+  if (waiting_ != nullptr || !reader.ok() || !reader.rest().empty()) {
+    return refuse({"08P01", "a password message that cannot be read", true});
   }
-  password_ = password;
-  if (password_.empty()) return refuse_password();
-  // It is tried again at the latest when a server opened with it would be replaced.
-  const std::optional<config::Database> settings = where_();
-  if (settings &&
-      gatekeeper_.vouched(database_, user_, password_, settings->pool.max_lifetime_us)) {
-    return done_(nullptr);
-  }
-  trial_ = std::make_shared<std::function<void()>>([this] { try_password(); });
-  gatekeeper_.begin_trial(trial_);
+  claim_.password = password;
+  if (claim_.password.empty()) return refuse_password();
+  const Vouchers::Answer answer = doors_.passthrough.ask(claim_, recheck_us_);
+  if (answer.word == Vouchers::Word::Fresh) return let_in(answer.taken_us);
+  ask_postgres();
+  const Micros limit_us = doors_.passthrough.where(claim_.who).pool.acquire_timeout_us;
+  deadline_.start(doors_.loop, limit_us, 0, [this, limit_us] { refuse_late(limit_us); });
 }
 
-void SignIn::try_password() {
-  trying_ = true;
-  era_ = gatekeeper_.era();
-  const std::optional<config::Database> settings = where_();
-  if (!settings) {
-    const Refusal refusal{"3D000", fmt::format("database \"{}\" is not configured", database_),
-                          false};
-    return done_(&refusal);
-  }
-  connector_ =
-      std::make_unique<Connector>(loop_, [this](const ConnectFailure* failure) { tried(failure); });
-  config::Server as_client = settings->server;
-  as_client.user = user_;
-  as_client.password = password_;
-  as_client.password_file.clear();
-  connector_->start(as_client, database_, user_, "", 0);
+void SignIn::ask_postgres() {
+  waiting_ = doors_.passthrough.wait(
+      claim_, [this](const Passthrough::Verdict& verdict) { told(verdict); });
 }
 
-void SignIn::tried(const ConnectFailure* failure) {
-  if (gatekeeper_.era() != era_) {
-    // Where the database was when this began, it may be no more. The Connector is on the stack.
-    loop_.post([trial = std::weak_ptr(trial_)] {
-      if (const auto again = trial.lock()) (*again)();
-    });
-    return;
+void SignIn::told(const Passthrough::Verdict& verdict) {
+  using Kind = Passthrough::Verdict::Kind;
+  switch (verdict.kind) {
+    case Kind::Taken:
+      return let_in(verdict.taken_us);
+    case Kind::NotAsked:
+      log::warn(
+          "PostgreSQL lets this user in without a password, so that it vouches for none: "
+          "passthrough needs a line in pg_hba.conf that asks for one",
+          {{"database", claim_.who.database}, {"user", claim_.who.user}});
+      return refuse_password();
+    case Kind::Refused:
+      return refuse_as_postgres(verdict);
+    case Kind::NoAnswer:
+      break;
   }
-  if (failure == nullptr && !connector_->used_password()) {
-    log::warn(
-        "PostgreSQL lets this user in without a password, so that it vouches for none: "
-        "passthrough needs a line in pg_hba.conf that asks for one",
-        {{"database", database_}, {"user", user_}});
-    return refuse_password();
-  }
-  if (failure == nullptr) {
-    gatekeeper_.vouch(database_, user_, password_);
-    return done_(nullptr);
-  }
-  if (failure->sqlstate.starts_with("28")) return refuse_password();
-  const Refusal refusal{failure->sqlstate.empty() ? "08001" : failure->sqlstate, failure->message,
-                        false};
+  no_answer_ = verdict.failure;
+  const Vouchers::Answer last = doors_.passthrough.ask(claim_, recheck_us_);
+  if (last.word != Vouchers::Word::Unknown) return let_in(last.taken_us);
+  ask_postgres();
+}
+
+void SignIn::let_in(Micros taken_us) {
+  taken_us_ = taken_us;
+  deadline_.stop();
+  done_(nullptr);
+}
+
+std::optional<Passthrough::Word> SignIn::word() const {
+  if (scram_) return std::nullopt;
+  return doors_.passthrough.word_on(claim_);
+}
+
+void SignIn::refuse(const Refusal& refusal) {
+  deadline_.stop();
+  waiting_.reset();
   done_(&refusal);
 }
 
 // PostgreSQL's own words, whatever the reason is.
 void SignIn::refuse_password() {
-  const Refusal refusal{
-      "28P01", fmt::format("password authentication failed for user \"{}\"", user_), false};
-  done_(&refusal);
+  refuse({"28P01", fmt::format("password authentication failed for user \"{}\"", claim_.who.user),
+          false});
+}
+
+void SignIn::refuse_as_postgres(const Passthrough::Verdict& verdict) {
+  const ConnectFailure& failure = verdict.failure;
+  if (failure.sqlstate == "28P01") return refuse_password();
+  Refusal refusal{failure.sqlstate, failure.said, false};
+  if (refusal.sqlstate.empty()) refusal = {"08001", failure.message, false};
+  // Who has shown no password yet reads the name that it gave, be that configured or not.
+  if (!failure.password_asked) rename(refusal.message, verdict.database, asked_for_);
+  refuse(refusal);
+}
+
+void SignIn::refuse_late(Micros limit_us) {
+  // PostgreSQL being full is not PostgreSQL being away.
+  const bool full = no_answer_.kind == pool::ConnectError::TooManyConnections;
+  const std::string why = no_answer_.message.empty() ? "it keeps silent" : no_answer_.message;
+  refuse({full ? "53300" : "08001",
+          fmt::format("PostgreSQL has not said within {:.1f} s (pool.acquireTimeout) whether it "
+                      "takes the password of user \"{}\": {}",
+                      seconds(limit_us), claim_.who.user, why),
+          false});
 }
 
 }  // namespace carpool::proxy

@@ -3,7 +3,10 @@
 //
 //   trust           nothing is asked
 //   scram-sha-256   SASL, against the users' file
-//   passthrough     its password, tried on PostgreSQL unless PostgreSQL has vouched for it before
+//   passthrough     its password, which PostgreSQL has taken before, or is tried on it
+//
+// Where PostgreSQL is full or cannot be reached, it waits as a client that is trusted waits: until
+// pool.acquireTimeout.
 //
 // Lifetime: owned by its client, only while that is Authenticating. After `done` has been called
 // it is to be destroyed.
@@ -18,9 +21,11 @@
 #include "base/bytes.h"
 #include "config/config.h"
 #include "net/loop.h"
+#include "net/timer.h"
+#include "pg/framer.h"
 #include "pg/scram.h"
-#include "proxy/connector.h"
 #include "proxy/gatekeeper.h"
+#include "proxy/passthrough.h"
 
 namespace carpool::proxy {
 
@@ -33,48 +38,57 @@ class SignIn {
   };
   // Null: the client is who it says. Called once, and never from inside begin().
   using Done = std::function<void(const Refusal*)>;
-  // The settings of the client's database as they are now; none where it is configured no more.
-  using Where = std::function<std::optional<config::Database>()>;
-
-  // All must outlive it.
-  SignIn(net::Loop& loop, Gatekeeper& gatekeeper, Where where, std::string database,
-         std::string user, Done done);
-  ~SignIn();
+  // Who decides.
+  struct Doors {
+    net::Loop& loop;
+    Gatekeeper& gatekeeper;
+    Passthrough& passthrough;
+  };
+  // The doors must outlive it. `asked_for`: the database by the name that the client gave.
+  SignIn(const Doors& doors, Claimant who, std::string asked_for, Done done);
   SignIn(const SignIn&) = delete;
   SignIn& operator=(const SignIn&) = delete;
 
   // What to ask the client first.
-  void begin(config::AuthMode mode, bool under_tls, Bytes& out);
+  void begin(const config::Auth& auth, bool under_tls, Bytes& out);
   // A message of type 'p' (its body). Appends what to answer.
   void on_message(ByteSpan body, Bytes& out);
+  // The longest message that is taken now, its type included.
+  std::uint32_t message_max() const;
 
-  // The password that PostgreSQL has taken, in passthrough; else empty.
-  const std::string& password() const { return password_; }
+  // The password that PostgreSQL has taken, in passthrough, and when; else empty.
+  const std::string& password() const { return claim_.password; }
+  Micros taken_us() const { return taken_us_; }
 
+  // What stands for that password, in passthrough.
+  std::optional<Passthrough::Word> word() const;
   // What its password was checked against, in scram-sha-256.
   const std::optional<pg::ScramVerifier>& verifier() const { return verifier_; }
 
   // The client has said all, and PostgreSQL has not answered yet.
-  bool waits_for_postgres() const { return trial_ != nullptr; }
+  bool waits_for_postgres() const { return waiting_ != nullptr; }
 
  private:
-  void try_password();
-  void tried(const ConnectFailure* failure);
+  void take_password(ByteSpan body);
+  void ask_postgres();
+  void told(const Passthrough::Verdict& verdict);
+  void let_in(Micros taken_us);
+  void refuse(const Refusal& refusal);
   void refuse_password();
+  void refuse_as_postgres(const Passthrough::Verdict& verdict);
+  void refuse_late(Micros limit_us);
 
-  net::Loop& loop_;
-  Gatekeeper& gatekeeper_;
-  const Where where_;
-  const std::string database_;
-  const std::string user_;
+  const Doors doors_;
+  const std::string asked_for_;
   Done done_;
   std::optional<pg::ScramExchange> scram_;
   std::optional<pg::ScramVerifier> verifier_;
-  std::string password_;
-  std::shared_ptr<std::function<void()>> trial_;  // while it waits for its turn, or runs
-  std::unique_ptr<Connector> connector_;
-  std::uint64_t era_ = 0;  // of the Gatekeeper, when the trial began
-  bool trying_ = false;
+  Passthrough::Claim claim_;
+  std::shared_ptr<Passthrough::Waiting> waiting_;  // set while PostgreSQL is being asked
+  net::Timer deadline_;
+  ConnectFailure no_answer_;  // why there has been none yet
+  Micros recheck_us_ = 0;
+  Micros taken_us_ = 0;
 };
 
 }  // namespace carpool::proxy

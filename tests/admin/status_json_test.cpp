@@ -102,6 +102,16 @@ TEST(Level, OfTheWholeIsTheWorstOfItsPools) {
   EXPECT_EQ(level_of(snapshot), Level::Critical);
 }
 
+TEST(Level, APauseIsAWarningAlsoWhereThereIsNoPool) {
+  pool::Snapshot snapshot;
+  EXPECT_EQ(level_of(snapshot), Level::Ok);
+  snapshot.paused_databases = {"app"};
+  EXPECT_EQ(level_of(snapshot), Level::Warning);
+  const json status = json::parse(status_json(snapshot, "1", {}));
+  EXPECT_EQ(status["level"], "warning");
+  EXPECT_EQ(status["pausedDatabases"], json::array({"app"}));
+}
+
 TEST(Percentile, OfNothingIsZero) {
   EXPECT_EQ(percentile_seconds({}, 0.99), 0);
 }

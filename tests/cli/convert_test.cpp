@@ -109,13 +109,13 @@ TEST(Convert, ARealisticFileBecomesTheSameInOurWords) {
 
   EXPECT_EQ(config.listen.address, "127.0.0.1");
   EXPECT_EQ(config.listen.port, 6433);
-  EXPECT_EQ(config.listen.unix_socket_dir, "/var/run/pgbouncer");
+  EXPECT_EQ(config.listen.unix_socket_dir, "");
   EXPECT_EQ(config.listen.clients_max, 2000u);
   EXPECT_EQ(config.listen.tls.mode, config::TlsMode::Allow);
-  EXPECT_EQ(config.listen.tls.key_file, "/tls/tls.key");
+  EXPECT_EQ(config.listen.tls.key_file, "/etc/carpool-secrets/tls.key");
   EXPECT_EQ(config.admin.users, (std::vector<std::string>{"postgres", "ops"}));
   EXPECT_EQ(config.auth.mode, config::AuthMode::ScramSha256);
-  EXPECT_EQ(config.auth.users_file, "/etc/pgbouncer/userlist.txt");
+  EXPECT_EQ(config.auth.users_file, "/etc/carpool-secrets/userlist.txt");
   EXPECT_EQ(config.pool.mode, config::PoolMode::Session);
   EXPECT_EQ(config.pool.size, 25u);
   EXPECT_EQ(config.pool.min_idle, 2u);
@@ -128,7 +128,7 @@ TEST(Convert, ARealisticFileBecomesTheSameInOurWords) {
   EXPECT_EQ(config.pool.idle_transaction_timeout_us, 30 * kMicrosPerSecond);
   EXPECT_EQ(config.pool.prepared_statements_max, 200u);
   EXPECT_EQ(config.server.ssl_mode, "verify-full");
-  EXPECT_EQ(config.server.ssl_root_cert, "/etc/ssl/ca.pem");
+  EXPECT_EQ(config.server.ssl_root_cert, "/etc/carpool-secrets/ca.pem");
   EXPECT_EQ(config.server.connect_timeout_us, 15 * kMicrosPerSecond);  // PgBouncer's default
   EXPECT_EQ(config.log.stats_interval_us, 30 * kMicrosPerSecond);
 
@@ -139,7 +139,7 @@ TEST(Convert, ARealisticFileBecomesTheSameInOurWords) {
   EXPECT_EQ(app.server.port, 5433);
   EXPECT_EQ(app.server.database, "app_production");
   EXPECT_EQ(app.server.user, "app");
-  EXPECT_EQ(app.server.password_file, "/etc/secrets/app-password");
+  EXPECT_EQ(app.server.password_file, "/etc/carpool-secrets/app-password");
   EXPECT_EQ(app.server.options, "-c timezone=Europe/Berlin");
   EXPECT_EQ(app.server.ssl_mode, "verify-full");
   EXPECT_EQ(app.pool.mode, config::PoolMode::Transaction);
@@ -209,11 +209,12 @@ TEST(Convert, WhatTheLoaderWouldRefuseBecomesAComment) {
   const config::Config config = loaded(yaml);
   EXPECT_EQ(config.listen.tls.mode, config::TlsMode::Disable);
   EXPECT_EQ(config.listen.unix_socket_dir, "");
-  EXPECT_EQ(config.databases[0].pool.min_idle, 0u);
+  EXPECT_EQ(config.databases[0].pool.size, 3u);
+  EXPECT_EQ(config.databases[0].pool.min_idle, 3u);
   const std::string said = notes(yaml);
   for (const char* about :
        {"default_pool_size = lots", "query_wait_timeout = soon: not a number", "pool_mode = fast",
-        "client_tls_sslmode = require", "min_pool_size", "unix_socket_dir"}) {
+        "client_tls_sslmode = require", "unix_socket_dir"}) {
     EXPECT_THAT(said, HasSubstr(about));
   }
 }

@@ -161,7 +161,7 @@ class Console(unittest.TestCase):
             "c.set_session(autocommit=True)\n"
             "u = c.cursor()\n"
             "u.execute('SHOW LISTS;')\n"
-            "assert dict(u.fetchall())['databases'] == 2\n"
+            "assert dict(u.fetchall())['databases'] == 3\n"
             "u.execute('SHOW VERSION')\n"
             "assert u.fetchone()[0].startswith('PgBouncer 1.')\n")
         subprocess.run(["/usr/bin/python3", "-c", script], check=True, timeout=60)
@@ -177,7 +177,7 @@ class Console(unittest.TestCase):
         throwaway.wait_until(lambda: throwaway.accepts(port), 30, "the exporter", exporter)
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=20) as answer:
             text = answer.read().decode()
-        for wanted in ('pgbouncer_pool_size{database="app"} 3.0', "pgbouncer_databases 2.0",
+        for wanted in ('pgbouncer_pool_size{database="app"} 3.0', "pgbouncer_databases 3.0",
                        'pgbouncer_active_clients{database="app",user="app"}',
                        'pgbouncer_requests_total{database="app"}'):
             self.assertIn(wanted, text)

@@ -140,6 +140,48 @@ TEST(UnknownUser, IsIndistinguishableFromAWrongPassword) {
   EXPECT_NE(attempt(carpool, "nobody else").salt, unknown.salt);
 }
 
+TEST(UnknownUser, LooksTheSameAtARestartInAnotherPodAndAfterAnEditOfTheUsersFile) {
+  struct Pod {
+    std::string auth;
+    std::string server;
+    ConfigMount::Files files;
+  };
+  const std::string edited = users_file() + "\"newcomer\" \"secret\"\n";
+  const std::string salt = "sixteen bytes or more, the same in each pod";
+  const std::string with_file = kScram + ", saltFile: '{mount}/salt'";
+  const std::vector<std::vector<Pod>> alike = {
+      // From the server's password.
+      {{kScram, as_app() + ", password: of-the-server", {{"users", users_file()}}},
+       {kScram, as_app() + ", password: of-the-server", {{"users", edited}}},
+       {kScram,
+        as_app() + ", passwordFile: '{mount}/password'",
+        {{"users", users_file()}, {"password", "of-the-server\n"}}}},
+      // From a file of its own, whatever the server's password becomes.
+      {{with_file, as_app(), {{"users", users_file()}, {"salt", salt}}},
+       {with_file, as_app() + ", password: rotated", {{"users", edited}, {"salt", salt}}}}};
+  std::vector<std::string> salts;
+  for (const std::vector<Pod>& pods : alike) {
+    std::optional<Attempt> first;
+    for (const Pod& pod : pods) {
+      Carpool carpool({.auth = pod.auth, .server = pod.server}, {.files = pod.files});
+      const Attempt seen = attempt(carpool, "nobody");
+      if (!first) first = seen;
+      EXPECT_EQ(seen.salt, first->salt);
+      EXPECT_EQ(seen.iterations, first->iterations);
+      EXPECT_EQ(attempt(carpool, "plain").salt.size(), seen.salt.size());
+      EXPECT_FALSE(carpool.logged("a restart tells"));
+    }
+    salts.push_back(first->salt);
+  }
+  EXPECT_NE(salts[0], salts[1]);
+}
+
+TEST(UnknownUser, WhoseSaltNothingCouldKeepIsWarnedOf) {
+  Carpool carpool({.auth = kScram, .server = as_app()}, {.files = {{"users", users_file()}}});
+  EXPECT_TRUE(carpool.logged("a restart tells which users exist"));
+  EXPECT_NE(carpool.config()["warnings"].dump().find("auth.saltFile"), std::string::npos);
+}
+
 TEST(WrongScramMessages, AreRefusedAtEveryStep) {
   Carpool carpool({.auth = kScram, .server = as_app()}, {.files = {{"users", users_file()}}});
   const std::string good = "n,,n=,r=rOprNGfwEbeRWgbNEkqO";

@@ -264,11 +264,12 @@ TEST(Passthrough, ATrialThatAMoveOvertakesIsMadeAgain) {
   EXPECT_NE(find(right.read_until("EZ"), 'Z'), nullptr);
 }
 
-TEST(Passthrough, ADatabaseThatKeepsSilentIsSaidSoWithinConnectTimeout) {
+TEST(Passthrough, ADatabaseThatKeepsSilentIsSaidSoAtAcquireTimeout) {
   FakeServer silent([](FakeSession& session, int) { session.hang(); });
   Carpool carpool({.auth = "mode: passthrough",
                    .server = "host: 127.0.0.1, port: " + std::to_string(silent.port()) +
-                             ", sslMode: disable, connectTimeout: 300ms"});
+                             ", sslMode: disable, connectTimeout: 300ms",
+                   .pool = "acquireTimeout: 3s"});
   // More than are tried at once: each gets its turn.
   std::vector<Wire> clients;
   for (int i = 0; i < 10; i++) {

@@ -5,6 +5,7 @@
 #include <openssl/pem.h>
 #include <openssl/x509.h>
 
+#include <array>
 #include <memory>
 #include <random>
 
@@ -497,6 +498,29 @@ TEST(TlsServerEndPoint, IsTheHashOfTheCertificateByItsSignaturesAlgorithm) {
     const ByteSpan cut = ByteSpan(bytes).first(bytes.size() - 1);
     EXPECT_EQ(tls_server_end_point(cut), std::nullopt);
   }
+}
+
+TEST(ScramVerifier, AnUnknownUsersShapeChangesOnlyWithTheOneThatItDrew) {
+  const Bytes secret = {1, 2, 3};
+  const std::vector<ScramShape> all = {{4096, 16}, {4096, 12}, {10'000, 16}, {600'000, 16}};
+  EXPECT_EQ(shape_for_user(secret, "a", {}), std::nullopt);
+  std::array<int, 4> drawn{};
+  for (int i = 0; i < 400; ++i) {
+    const std::string user = "user" + std::to_string(i);
+    const ScramShape shape = *shape_for_user(secret, user, all);
+    EXPECT_EQ(shape_for_user(secret, user, all), shape);
+    for (std::size_t gone = 0; gone < all.size(); ++gone) {
+      std::vector<ScramShape> left = all;
+      left.erase(left.begin() + static_cast<std::ptrdiff_t>(gone));
+      const ScramShape now = *shape_for_user(secret, user, left);
+      if (all[gone] == shape) {
+        drawn[gone]++;
+      } else {
+        EXPECT_EQ(now, shape) << user;
+      }
+    }
+  }
+  for (const int count : drawn) EXPECT_GT(count, 50) << "each has its share";
 }
 
 }  // namespace

@@ -68,6 +68,22 @@ TEST(Startup, TakesTheUserForTheDatabaseWhereNoneIsNamed) {
   EXPECT_EQ(parse_startup(packet(kProtocol30, "user\0bob\0database\0\0\0"s)).database, "bob");
 }
 
+TEST(Startup, ReadsEqualMeaningsOfReplicationAsOne) {
+  const auto replication = [](const std::string& value) {
+    return parse_startup(packet(kProtocol30, "user\0a\0replication\0"s + value + "\0\0"s));
+  };
+  for (const char* value : {"false", "F", "Off", "0"}) {
+    EXPECT_EQ(replication(value).replication, "") << value;
+  }
+  EXPECT_EQ(replication("Y").replication, "true");
+  EXPECT_EQ(replication("database").replication, "database");
+  EXPECT_EQ(replication("perhaps").replication, "perhaps");
+  const Startup empty = replication("");
+  ASSERT_EQ(empty.kind, Kind::Bad) << "as PostgreSQL, and with its words";
+  EXPECT_STREQ(empty.sqlstate, "22023");
+  EXPECT_STREQ(empty.problem, "invalid value for parameter \"replication\": \"\"");
+}
+
 TEST(Startup, KeepsTheMinorVersionAndTheProtocolOptions) {
   const Startup startup =
       parse_startup(packet(kProtocol32, "user\0a\0_pq_.x\0on\0_pq_.y\0\0extra\0 1\0\0"s));

@@ -670,6 +670,27 @@ TEST(Pool, ReplacesEveryServerOnReconnect) {
   EXPECT_EQ(sim.pool.open(), 0u);
 }
 
+TEST(Pool, ClosesAnOutdatedServerAsItComesBackAndNoOther) {
+  Sim sim(settings(3));
+  for (int i = 0; i < 3; ++i) sim.idle();
+  TestWaiter* holder = sim.lease();
+  TestSlot* lent = holder->slot;
+  TestWaiter* other = sim.lease();
+  sim.give_back(other);
+  TestSlot* idle = other->slot;
+  sim.pool.outdate(*lent);
+  sim.pool.outdate(*idle);
+  sim.plan();
+  EXPECT_EQ(idle->slot_state(), SlotState::Closing) << "at once where nobody has it";
+  EXPECT_EQ(lent->slot_state(), SlotState::Leased) << "no transaction is cut";
+  sim.give_back(holder);
+  sim.plan();
+  EXPECT_EQ(lent->slot_state(), SlotState::Closing);
+  EXPECT_EQ(sim.pool.count(SlotState::Idle), 1U);
+  sim.pool.reconnect();
+  EXPECT_NE(lent->slot_state(), SlotState::Idle);
+}
+
 TEST(Pool, LendsNoServerFromBeforeAReconnect) {
   Sim sim(settings(1));
   TestSlot* old = sim.idle();
@@ -763,7 +784,7 @@ TEST(PoolDeathTest, RefusesAnEdgeThatIsNotInTheTable) {
   testing::FLAGS_gtest_death_test_style = "fast";
   Sim sim(settings(2));
   TestSlot* slot = sim.idle();
-  EXPECT_DEATH(sim.pool.set_resetting(*slot, sim.now), "CHECK failed");
+  EXPECT_DEATH(sim.pool.set_canceling(*slot, sim.now), "CHECK failed");
   EXPECT_DEATH(sim.pool.removed(*slot), "CHECK failed");
   EXPECT_DEATH(sim.pool.release(*slot, sim.now), "CHECK failed");
 }

@@ -185,5 +185,45 @@ TEST(Aside, AThreadThatHangsKeepsNobodyWaitingNotEvenAtTheEnd) {
   EXPECT_EQ(told, 0) << "its owner is gone";
 }
 
+// ---- salts
+
+TEST_F(CredentialsTest, SaltsComeFromTheServersPasswordElseStayAsTheyWere) {
+  write("\"alice\" \"secret\"\n");
+  EXPECT_EQ(made()->salt_secret, salt_secret_) << "nothing to derive them from";
+  config_.server.password = "server's";
+  const Bytes derived = made()->salt_secret;
+  EXPECT_NE(derived, salt_secret_);
+  EXPECT_EQ(made()->users->find("alice")->salt, pg::salt_for_user(derived, "alice"));
+  write("\"bob\" \"secret\"\n");
+  EXPECT_EQ(made()->salt_secret, derived) << "whatever becomes of the users' file";
+  config_.server.password.clear();
+  config_.server.password_file = path_ + ".none";
+  const Result<Credentials> unread = made();
+  ASSERT_TRUE(unread) << "it is an error for whoever opens a server";
+  EXPECT_EQ(unread->salt_secret, salt_secret_);
+  EXPECT_THAT(unread->warnings, ElementsAre(HasSubstr("a restart tells which users exist")));
+}
+
+TEST_F(CredentialsTest, ASaltFileThatIsNoGoodIsAnError) {
+  write("\"alice\" \"secret\"\n");
+  config_.auth.salt_file = path_ + ".none";
+  EXPECT_THAT(problem(), HasSubstr("auth.saltFile " + path_ + ".none: cannot be read"));
+  config_.auth.salt_file = path_;
+  EXPECT_EQ(problem(), "none");
+  write("\"a\" \"b\"\n");
+  EXPECT_EQ(problem(), "auth.saltFile " + path_ + ": has fewer than 16 bytes");
+}
+
+TEST_F(CredentialsTest, AChangeOfWhatSaltsComeFromIsAChange) {
+  write("\"alice\" \"secret\"\n");
+  const CredentialsPlan before = plan();
+  config_.server.password = "server's";
+  EXPECT_FALSE(plan() == before);
+  config_.auth.mode = config::AuthMode::Trust;
+  const CredentialsPlan trust = plan();
+  config_.server.password = "another";
+  EXPECT_TRUE(plan() == trust) << "of no concern";
+}
+
 }  // namespace
 }  // namespace carpool::proxy

@@ -30,7 +30,10 @@ class ProxyTest : public testing::Test {
     if (proxy_ == nullptr) return;
     // The proxy ends when its cancels have: PostgreSQL must go on answering them.
     net::Timer pump;
-    pump.start(loop_, kMicrosPerMilli, kMicrosPerMilli, [this] { postgres_.pump(); });
+    pump.start(loop_, kMicrosPerMilli, kMicrosPerMilli, [this] {
+      postgres_.pump();
+      other_postgres_.pump();
+    });
     proxy_.reset();
   }
 
@@ -38,6 +41,21 @@ class ProxyTest : public testing::Test {
     config_.databases = {{"*", config_.server, config_.pool}};
     proxy_ = std::make_unique<Proxy>(loop_, config_, cgroups_);
     ASSERT_TRUE(proxy_->listen());
+  }
+  // A configuration with other settings comes into force.
+  template <typename Fn>
+  void change(Fn&& fn) {
+    fn(config_.pool);
+    apply();
+  }
+  template <typename Fn>
+  void change_server(Fn&& fn) {
+    fn(config_.server);
+    apply();
+  }
+  void apply() {
+    config_.databases = {{"*", config_.server, config_.pool}};
+    EXPECT_TRUE(proxy_->apply(config_));
   }
   TestClient& connect() { return clients_.emplace_back(proxy_->port()); }
   // One that has signed in.
@@ -52,6 +70,7 @@ class ProxyTest : public testing::Test {
     awake.start(loop_, kMicrosPerMilli, kMicrosPerMilli, [] {});
     loop_.run_once();
     postgres_.pump();
+    other_postgres_.pump();
     for (TestClient& client : clients_) client.read();
   }
   // The deadline is there only so that a test that has failed ends.
@@ -88,6 +107,7 @@ class ProxyTest : public testing::Test {
 
   net::Loop loop_;
   ScriptedPostgres postgres_;
+  ScriptedPostgres other_postgres_;  // for who goes elsewhere
   config::Config config_;
   std::string cgroups_ = "/nowhere";
   std::unique_ptr<Proxy> proxy_;

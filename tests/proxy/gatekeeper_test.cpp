@@ -1,4 +1,4 @@
-// The Gatekeeper by itself: whom it knows, and for whom it vouches.
+// The Gatekeeper by itself: whom it knows.
 #include "proxy/gatekeeper.h"
 
 #include <gtest/gtest.h>
@@ -16,8 +16,7 @@ class GatekeeperTest : public testing::Test {
     keeper_.take(std::move(credentials));
   }
 
-  net::Loop loop_;
-  Gatekeeper keeper_{loop_};
+  Gatekeeper keeper_;
 };
 
 // A client that was let in by a secret, and is not greeted yet.
@@ -45,54 +44,6 @@ TEST_F(GatekeeperTest, AnUnknownUserLooksAsTheUsersDo) {
     EXPECT_EQ(start.verifier.salt.size(), salt.size());
     EXPECT_EQ(keeper_.scram_start(user, false).verifier, start.verifier) << "always the same";
   }
-}
-
-TEST_F(GatekeeperTest, VouchesForAPasswordUntilItIsOldDisownedOrOfAnotherEra) {
-  keeper_.vouch("app", "alice", "secret");
-  EXPECT_TRUE(keeper_.vouched("app", "alice", "secret", 0));
-  EXPECT_TRUE(keeper_.vouched("app", "alice", "secret", kMicrosPerSecond * 3600));
-  EXPECT_FALSE(keeper_.vouched("app", "alice", "secreT", 0));
-  EXPECT_FALSE(keeper_.vouched("app", "bob", "secret", 0));
-  EXPECT_FALSE(keeper_.vouched("other", "alice", "secret", 0));
-  const Micros vouched_us = loop_.now_us();
-  while (net::Loop::clock_us() < vouched_us + 2 * kMicrosPerMilli) {
-  }
-  loop_.post([] {});
-  loop_.run_once();  // the loop reads the clock anew
-  EXPECT_FALSE(keeper_.vouched("app", "alice", "secret", kMicrosPerMilli));
-  EXPECT_TRUE(keeper_.vouched("app", "alice", "secret", 0));
-  keeper_.disown("app", "alice");
-  EXPECT_FALSE(keeper_.vouched("app", "alice", "secret", 0));
-  keeper_.vouch("app", "alice", "secret");
-  const std::uint64_t era = keeper_.era();
-  keeper_.begin_era();
-  EXPECT_NE(keeper_.era(), era);
-  EXPECT_FALSE(keeper_.vouched("app", "alice", "secret", 0));
-}
-
-TEST_F(GatekeeperTest, TriesAFewAtOnceAndPassesOverThoseThatHaveGone) {
-  using Trial = std::function<void()>;
-  int running = 0;
-  std::vector<std::shared_ptr<Trial>> trials;
-  for (int i = 0; i < 8; ++i) {
-    trials.push_back(std::make_shared<Trial>([&] { ++running; }));
-    keeper_.begin_trial(trials.back());
-  }
-  EXPECT_EQ(running, static_cast<int>(Gatekeeper::kTrialsMax));
-  trials[4].reset();
-  trials[5].reset();
-  keeper_.end_trial();
-  // One that goes between the end of another and its own turn.
-  trials[6].reset();
-  EXPECT_EQ(running, static_cast<int>(Gatekeeper::kTrialsMax)) << "never from inside";
-  loop_.post([] {});
-  loop_.run_once();
-  EXPECT_EQ(running, static_cast<int>(Gatekeeper::kTrialsMax) + 1) << "the last one";
-  for (std::uint32_t i = 0; i < Gatekeeper::kTrialsMax; ++i) keeper_.end_trial();
-  bool again = false;
-  const auto one_more = std::make_shared<Trial>([&] { again = true; });
-  keeper_.begin_trial(one_more);
-  EXPECT_TRUE(again) << "no turn was lost";
 }
 
 }  // namespace

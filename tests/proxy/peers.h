@@ -268,6 +268,10 @@ class ScriptedPostgres {
     if (!backend.started && backend.in_.size() >= 8 &&
         backend.in_.size() >= load_u32(backend.in_.data())) {
       const std::uint32_t code = load_u32(backend.in_.data() + 4);
+      if (code == 80877103) {  // SSLRequest
+        backend.in_.clear();
+        return backend.say(as_bytes("N"));
+      }
       backend.started = true;
       if (code == 80877102) {
         backend.is_cancel = true;
@@ -278,7 +282,9 @@ class ScriptedPostgres {
       }
       backend.in_.clear();
     }
-    // PostgreSQL closes once the signal is sent.
+    // PostgreSQL closes when it sees that the other side has, and, of a cancel, once the signal is
+    // sent.
+    if (backend.ended) backend.vanish();
     if (backend.is_cancel && !hold_cancels) backend.vanish();
     Message request;
     while (backend.greeted && backend.take(request)) {

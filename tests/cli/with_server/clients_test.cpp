@@ -248,6 +248,54 @@ TEST_F(CliTest, CompareTellsWhatAppliesLiveAndWhatWaitsForARestart) {
   EXPECT_THAT(out_.str(), ::testing::ContainsRegex("admin.port +9930 +9940 +waits for a restart"));
 }
 
+TEST_F(CliTest, CompareTellsWhatWouldChangeForEachPoolThatExists) {
+  const config::Environment nothing = [](const std::string&) { return std::nullopt; };
+  const std::string running = "server: {host: db}\ndatabases:\n- {name: app}\n- {name: \"*\"}\n";
+  const auto loaded = config::load_text(running, nothing);
+  ASSERT_TRUE(loaded.config);
+  proxy_.change([&](auto&, auto&, admin::ConfigView& view) {
+    view.effective_json = config::masked_json(*loaded.config);
+  });
+  const std::string file = ::testing::TempDir() + "compare_pools.yaml";
+  std::ofstream(file) << "server: {host: db}\ndatabases:\n- {name: \"*\", pool: {mode: session}}\n"
+                         "- {name: app}\n";
+  EXPECT_EQ(run_compare(file, nothing, admin(), out_, err_), 0);
+  EXPECT_THAT(out_.str(),
+              ::testing::ContainsRegex("databases +.\"app\",\"\\*\". +.\"\\*\",\"app\"."));
+  EXPECT_THAT(out_.str(),
+              ::testing::ContainsRegex("app .app. +databases +\"app\" +\"\\*\" +goes by"));
+  EXPECT_THAT(out_.str(), ::testing::ContainsRegex(
+                              "app .app. +pool.mode +\"transaction\" +\"session\" +applies live, "
+                              "from the next lease"));
+}
+
+TEST_F(CliTest, APauseIsAWarningAlsoWhereThereIsNoPool) {
+  proxy_.change([](auto&, pool::Snapshot& snapshot, auto&) {
+    snapshot.pools.clear();
+    snapshot.paused_databases = {"later"};
+  });
+  StatusOptions options;
+  options.form = StatusForm::Check;
+  EXPECT_EQ(status(options), 1);
+  EXPECT_EQ(out_.str(), "CARPOOL WARNING - paused: later\n");
+  options.database = "later";
+  EXPECT_EQ(status(options), 1);
+  options.database = "other";
+  EXPECT_EQ(status(options), 3) << "there is no pool of it";
+  options.database.clear();
+  options.form = StatusForm::Table;
+  EXPECT_EQ(status(options), 0);
+  EXPECT_THAT(out_.str(), HasSubstr(", paused: later\n"));
+  proxy_.change([](auto&, pool::Snapshot& snapshot, auto&) {
+    snapshot.paused = true;
+    snapshot.paused_databases.clear();
+    snapshot.resumed_databases = {"app", "b", "c", "d", "e", "f"};
+  });
+  options.form = StatusForm::Check;
+  EXPECT_EQ(status(options), 1);
+  EXPECT_EQ(out_.str(), "CARPOOL WARNING - all paused but app, b, c, d, e and 1 more\n");
+}
+
 TEST(Compare, ADatabaseThatComesOrGoesIsOneLine) {
   const std::string one = R"({"databases":[{"name":"a","pool":{"size":1,"mode":"session"}}]})";
   const std::string two =

@@ -1,0 +1,25 @@
+// What the salts of a users' file are made from: something that all pods share and that no edit of
+// the users' file changes.
+#pragma once
+
+#include <string>
+
+#include "config/config.h"
+
+namespace carpool::config {
+
+// One of them is set, or none.
+struct SaltSource {
+  std::string file;           // auth.saltFile
+  std::string password;       // a server's
+  std::string password_file;  // likewise
+
+  bool empty() const { return file.empty() && password.empty() && password_file.empty(); }
+  bool operator==(const SaltSource&) const = default;
+};
+
+// auth.saltFile, else the password of the section `server` (its password, passwordFile or that of
+// the url), else that of the first of `databases` that has one.
+SaltSource salt_source(const Config& config);
+
+}  // namespace carpool::config
