@@ -2,8 +2,6 @@
 
 #include <pthread.h>
 #include <signal.h>
-#include <sys/resource.h>
-#include <unistd.h>
 
 #include <mutex>
 #include <system_error>
@@ -12,13 +10,6 @@
 #include <vector>
 
 namespace carpool::net {
-namespace {
-
-// So that hashing many passwords takes no time from the loop where processors are few. On Linux the
-// nice value is a thread's own (setpriority(2)).
-constexpr int kNice = 10;
-
-}  // namespace
 
 // Of the threads and their owner; the last one of them frees it.
 struct Aside::Shared {
@@ -52,7 +43,6 @@ bool Aside::run(std::function<void()> work, std::function<void()> done) {
   bool started = true;
   try {
     std::thread([shared = shared_, work = std::move(work), done = std::move(done)]() mutable {
-      setpriority(PRIO_PROCESS, static_cast<id_t>(gettid()), kNice);
       work();
       work = nullptr;  // what it owns goes here, and not under the lock
       const std::lock_guard lock(shared->mutex);

@@ -132,6 +132,21 @@ TEST(InForce, AMixtureThatNoFileCouldBeIsAProblemThatNamesBothKeys) {
   EXPECT_TRUE(in_force(open, asks, Late::Credentials).config);
 }
 
+// A file may do so, and is warned. Nobody has asked for it here.
+TEST(InForce, PasswordsAreNotSentInClearUntilACertificateHasBeenRead) {
+  const Config running = config_of("auth: {mode: passthrough}");
+  const Config desired = config_of(
+      "auth: {mode: passthrough}\n"
+      "listen: {address: 0.0.0.0, tls: {mode: require, certFile: /c, keyFile: /k}}");
+  EXPECT_THAT(
+      lines_of(in_force(running, desired, Late::Credentials).problems),
+      ElementsAre(HasSubstr("listen.address: cannot come without `listen.tls.mode` (disable), "
+                            "which waits for files that are still being read")));
+  EXPECT_TRUE(in_force(running, desired).config);
+  const Config already = config_of("auth: {mode: passthrough}\nlisten: {address: 0.0.0.0}");
+  EXPECT_TRUE(in_force(already, desired, Late::Credentials).config) << "it is so now";
+}
+
 // Where a database differs from its sections, it is judged as in a file, too.
 TEST(InForce, ADatabaseThatWouldLeadToCarpoolItselfIsAProblem) {
   Config running = config_of("admin: {port: 9930}\nserver: {host: 127.0.0.1, port: 5432}");

@@ -7,6 +7,7 @@
 #include <filesystem>
 
 #include "harness/harness.h"
+#include "harness/tls.h"
 
 namespace carpool::integration {
 namespace {
@@ -183,6 +184,64 @@ TEST_F(Late, ANewReadingOvertakesOneThatHangs) {
   for (int i = 0; i < 50; i++) carpool.signal(SIGHUP);
   carpool.swap(settings("users", 4));
   EVENTUALLY(pool_size(carpool) == 4);
+}
+
+// A certificate may be a template's mistake: a FIFO that nobody writes to.
+TEST_F(Late, ACertificateThatIsNoPlainFileIsAnErrorAtOnceAndHoldsUpNothing) {
+  Authority authority;
+  const Identity identity = authority.issue("localhost");
+  write("cert", read_file(identity.certificate));
+  const auto with = [&](int size) {
+    return Settings{.listen = "tls: {mode: allow, certFile: '" + file("cert") + "', keyFile: '" +
+                              identity.key + "'}",
+                    .server = settings("", 3).server,
+                    .pool = "size: " + std::to_string(size)};
+  };
+  Carpool carpool(with(3));
+  const auto speaks_tls = [&] {
+    return Connection(carpool.conninfo() + " sslmode=require").connected();
+  };
+  ASSERT_TRUE(speaks_tls());
+  ASSERT_EQ(mkfifo(file("fifo").c_str(), 0600), 0);
+  fs::rename(file("fifo"), file("cert"));
+  EVENTUALLY(carpool.config()["warnings"].dump().find("listen.tls.certFile " + file("cert") +
+                                                      ": is not a regular file") !=
+             std::string::npos);
+  EXPECT_TRUE(speaks_tls()) << "by the old one";
+  carpool.swap(with(4));
+  EVENTUALLY(pool_size(carpool) == 4);
+  write("cert", read_file(identity.certificate));
+  EVENTUALLY(carpool.metric("carpool_credentials_last_reload_successful") == 1);
+  EXPECT_TRUE(speaks_tls());
+  ASSERT_EQ(mkfifo(file("fifo").c_str(), 0600), 0);
+  fs::rename(file("fifo"), file("cert"));
+  Carpool other(with(3), launch(false));
+  EXPECT_EQ(other.wait_exit(), 78);
+  EXPECT_TRUE(other.logged(": is not a regular file"));
+}
+
+// However a look is asked for while a change waits: it is one look more.
+TEST_F(Late, ReloadsThatAreAskedForMeanwhileChangeNothing) {
+  write("users", line("alice"));
+  write("other", line("alice") + line("bob"));
+  hold("other");
+  Settings console = settings("users", 3);
+  console.admin = "users: [alice]";
+  Carpool carpool(console, launch());
+  console = settings("other", 4);
+  console.admin = "users: [alice]";
+  carpool.swap(console);
+  carpool.signal(SIGHUP);
+  Connection admin(carpool.conninfo("alice", "pgbouncer") + " password=secret");
+  EXPECT_EQ(admin.query("RELOAD").tag, "RELOAD");
+  EVENTUALLY(pool_size(carpool) == 4);
+  EXPECT_EQ(admin.query("RELOAD").tag, "RELOAD");
+  EXPECT_FALSE(signs_in(carpool, "bob"));
+  EXPECT_EQ(carpool.metric("carpool_config_reloads_total", {{"result", "rejected"}}), 0);
+  let_go("other");
+  EVENTUALLY(signs_in(carpool, "bob"));
+  EXPECT_EQ(carpool.metric("carpool_config_reloads_total", {{"result", "applied"}}), 2)
+      << "first the rest, then the credentials";
 }
 
 // All addresses, and passwords; without the users' file it would be all addresses and trust.

@@ -273,8 +273,10 @@ TEST(ReloadProperty, WhatIsInForceIsWhatAStartWithItWouldBe) {
       EXPECT_EQ(let_in(first.port(), sockets), let_in(second.port(), sockets));
     }
     anew.config.listen.port = now.config.listen.port;
-    EXPECT_EQ(config::diff(now.config, anew.config).size(), 0u);
-    EXPECT_EQ(now.config, anew.config);
+    for (const config::KeyChange& change : config::diff(now.config, anew.config)) {
+      ADD_FAILURE() << change.key << ": " << change.before << " -> " << change.after;
+    }
+    EXPECT_TRUE(now.config == anew.config);
     EXPECT_EQ(now.where, anew.where);
     EXPECT_EQ(now.pools, anew.pools);
     EXPECT_EQ(now.users, anew.users);
