@@ -12,7 +12,7 @@ RUN find /etc/apt -name '*.sources' -exec sed -i 's/^Types: deb$/Types: deb deb-
     && apt-get update \
     && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
         ca-certificates cmake dpkg-dev g++ libcli11-dev libcpp-httplib-dev libfmt-dev libpq-dev \
-        libspdlog-dev libssl-dev libuv1-dev libyaml-cpp-dev ninja-build nlohmann-json3-dev \
+        libspdlog-dev libssl-dev libuv1-dev libyaml-cpp-dev libyaml-dev ninja-build nlohmann-json3-dev \
         pkg-config prometheus-cpp-dev python3-minimal
 WORKDIR /src
 COPY tools/archives tools/archives

@@ -74,8 +74,7 @@ class Random:
             objects += [{"kind": "Pod", "metadata": {"name": f"s{i}"}, "spec": shared} for i in range(2)]
         text = yaml.safe_dump_all(objects, sort_keys=self.random.random() < 0.5,
                                   default_flow_style=self.random.choice([None, True, False]),
-                                  allow_unicode=self.random.random() < 0.5, explicit_start=True,
-                                  width=self.random.choice([20, 80, 1000]))
+                                  explicit_start=True, width=self.random.choice([20, 80, 1000]))
         return text, objects
 
 

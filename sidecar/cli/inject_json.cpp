@@ -11,7 +11,7 @@ namespace {
 
 using nlohmann::json;
 
-class Reader : public nlohmann::json_sax<json> {
+class JsonReader : public nlohmann::json_sax<json> {
  public:
   Value root;
   std::string unsure;
@@ -84,7 +84,7 @@ class Reader : public nlohmann::json_sax<json> {
   int nodes_ = 0;
 };
 
-void write(const Value& value, const char* feed, std::size_t indent, std::string& out) {
+void write_one(const Value& value, const char* feed, std::size_t indent, std::string& out) {
   const auto text = [](const std::string& raw) {
     return json(raw).dump(-1, ' ', false, json::error_handler_t::replace);
   };
@@ -99,7 +99,7 @@ void write(const Value& value, const char* feed, std::size_t indent, std::string
       if (i > 0) out += ',';
       line(indent + 2);
       out += text((*map)[i].key.text) + colon;
-      write((*map)[i].value, feed, indent + 2, out);
+      write_one((*map)[i].value, feed, indent + 2, out);
     }
     if (!map->empty()) line(indent);
     out += '}';
@@ -108,7 +108,7 @@ void write(const Value& value, const char* feed, std::size_t indent, std::string
     for (std::size_t i = 0; i < list->size(); i++) {
       if (i > 0) out += ',';
       line(indent + 2);
-      write((*list)[i], feed, indent + 2, out);
+      write_one((*list)[i], feed, indent + 2, out);
     }
     if (!list->empty()) line(indent);
     out += ']';
@@ -122,7 +122,7 @@ void write(const Value& value, const char* feed, std::size_t indent, std::string
 }  // namespace
 
 bool read_json(Object& object) {
-  Reader reader;
+  JsonReader reader;
   if (!json::sax_parse(object.text, &reader)) return false;
   object.value = std::move(reader.root);
   object.unsure = std::move(reader.unsure);
@@ -131,7 +131,7 @@ bool read_json(Object& object) {
 
 std::string write_json(const Value& value, bool one_line) {
   std::string out;
-  write(value, one_line ? "" : "\n", 0, out);
+  write_one(value, one_line ? "" : "\n", 0, out);
   return out;
 }
 

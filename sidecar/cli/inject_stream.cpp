@@ -8,14 +8,14 @@ namespace carpool::cli {
 namespace {
 
 constexpr std::string_view kBom = "\xef\xbb\xbf";
-constexpr std::string_view kSpace = " \t\r\n";
+constexpr std::string_view kBlank = " \t\r\n";
 
 int lines_in(std::string_view text) {
   return static_cast<int>(std::count(text.begin(), text.end(), '\n'));
 }
 
 bool blank_from(std::string_view text, std::size_t at) {
-  return text.find_first_not_of(kSpace, at) == std::string_view::npos;
+  return text.find_first_not_of(kBlank, at) == std::string_view::npos;
 }
 
 // A piece of the stream between the marks of documents. What stands before it is kept as it is.
@@ -36,15 +36,15 @@ std::vector<Document> split(std::string_view input) {
     line++;
     at = end;
     const bool marks = (text.starts_with("---") || text.starts_with("...")) &&
-                       (text.size() == 3 || kSpace.find(text[3]) != std::string_view::npos);
-    const std::size_t content = text.find_first_not_of(kSpace, 3);
+                       (text.size() == 3 || kBlank.find(text[3]) != std::string_view::npos);
+    const std::size_t content = text.find_first_not_of(kBlank, 3);
     const bool bare = content == std::string_view::npos || text[content] == '#';
     if (marks && (bare || text[0] == '.')) {
       documents.push_back({std::string(text), {}, line + 1});
     } else if (marks) {  // the document begins on the line of its mark
       documents.push_back({"---\n", std::string(text.substr(3)), line});
     } else if (documents.back().text.empty() &&
-               (blank_from(text, 0) || text[text.find_first_not_of(kSpace)] == '#' ||
+               (blank_from(text, 0) || text[text.find_first_not_of(kBlank)] == '#' ||
                 text[0] == '%')) {  // a comment, a directive
       documents.back().before += text;
       documents.back().line = line + 1;
@@ -86,7 +86,7 @@ bool take_json(const Document& document, std::vector<Object>& objects) {
   std::string before = document.before;
   int line = document.line;
   for (std::size_t at = 0; at < text.size();) {
-    const std::size_t begin = std::min(text.find_first_not_of(kSpace, at), text.size());
+    const std::size_t begin = std::min(text.find_first_not_of(kBlank, at), text.size());
     before += text.substr(at, begin - at);
     line += lines_in(text.substr(at, begin - at));
     if (begin == text.size()) break;

@@ -49,5 +49,8 @@ Status read_yaml(Object& object);
 bool read_json(Object& object);
 std::string write_yaml(const Value& value);
 std::string write_json(const Value& value, bool one_line);
+// Whether a text without quotes is a string to every reader of YAML, 1.1 or 1.2: what begins like a
+// word is one, but for a few.
+bool is_word(std::string_view text);
 
 }  // namespace carpool::cli

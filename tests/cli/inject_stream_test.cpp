@@ -167,6 +167,17 @@ TEST(InjectStream, PlainTextsKeepTheKindThatYamlGivesThem) {
                                "j: 2001-12-14\nk: word\nl: =\non: x\n"));
 }
 
+// yaml-cpp lost them.
+TEST(InjectStream, EmptyLinesAtTheEndOfATextStay) {
+  const std::vector<Value> values =
+      read("a: 'x\n\n\n  '\nb: '\n\n  '\nc: >+\n  x\n\nd: |+\n  x\n\n");
+  ASSERT_EQ(values.size(), 1u);
+  EXPECT_EQ(values[0].text_at({"a"}), "x\n\n");
+  EXPECT_EQ(values[0].text_at({"b"}), "\n");
+  EXPECT_EQ(values[0].text_at({"c"}), "x\n\n");
+  EXPECT_EQ(values[0].text_at({"d"}), "x\n\n");
+}
+
 TEST(InjectStream, WhatWouldNeverEndIsRefused) {
   std::string deep = "a: &a [*a]\n";
   EXPECT_FALSE(read_stream(deep));

@@ -128,6 +128,35 @@ TEST_F(Anew, AFileWithAnotherPasswordIsAnotherConfiguration) {
   ASSERT_TRUE(until([&] { return client.count('Z') == 1; }));
 }
 
+TEST_F(Anew, APasswordThatIsBeingTriedAtTheFormerHostIsTriedAtTheNewOne) {
+  config_.auth.mode = config::AuthMode::Passthrough;
+  config_.server.connect_timeout_us = 0;
+  postgres_.at_start = keep_silent;
+  other_postgres_.at_start = [](Backend& backend) {
+    Bytes out;
+    const std::size_t start = pg::begin_message(out, 'R');
+    append_u32(out, 3);  // AuthenticationCleartextPassword
+    pg::finish_message(out, start);
+    backend.say(out);
+    backend.greeted = true;
+  };
+  other_postgres_.script = [](Backend& backend, const Message& request) {
+    if (request.type == 'p') backend.greet();
+  };
+  serve();
+  TestClient& client = connect().start();
+  ASSERT_TRUE(until([&] { return client.types == "R"; }));
+  Bytes password;
+  const std::size_t start = pg::begin_message(password, 'p');
+  append_cstring(password, "right");
+  pg::finish_message(password, start);
+  client.say(password);
+  ASSERT_TRUE(until([&] { return postgres_.backends.size() == 1; }));
+  go_elsewhere();
+  ASSERT_TRUE(until([&] { return client.count('Z') == 1; })) << client.types;
+  EXPECT_TRUE(until([&] { return postgres_.backends[0]->ended; }));
+}
+
 TEST_F(Anew, ADatabaseThatWasRemovedIsAskedByNoCheck) {
   config_.admin.ready_when = config::ReadyWhen::Database;
   config::Server elsewhere = config_.server;

@@ -2,7 +2,7 @@
 # shellcheck shell=bash disable=SC2034,SC2154
 
 packages_build=(cmake ninja-build g++ pkg-config ccache mold libuv1-dev libpq-dev libssl-dev
-  libcpp-httplib-dev libyaml-cpp-dev prometheus-cpp-dev libspdlog-dev libfmt-dev nlohmann-json3-dev
+  libcpp-httplib-dev libyaml-cpp-dev libyaml-dev prometheus-cpp-dev libspdlog-dev libfmt-dev nlohmann-json3-dev
   libcli11-dev)
 packages_test=(googletest libgtest-dev libgmock-dev postgresql openssl python3 prometheus pgbouncer
   prometheus-pgbouncer-exporter)
