@@ -9,7 +9,7 @@
 export CCACHE_BASEDIR=$PWD CCACHE_NOHASHDIR=1 CCACHE_SLOPPINESS=pch_defines,time_macros
 
 # Most tests wait: for PostgreSQL, for a time that has to pass. Those that compute say so (PROCESSORS).
-test_jobs=$((4 * $(nproc)))
+test_jobs=$((3 * $(nproc)))
 
 # stage NAME COMMAND [ARGS]: runs it, and notes what it took for `./dev check --times`.
 stage() { "$python" tools/dev/times.py stage "$@"; }
@@ -26,7 +26,7 @@ configure_plain() { configure build-test -DCMAKE_BUILD_TYPE=Debug; }
 # configure_sanitized [CMAKE ARGS]: what else is asked, and with which PostgreSQL, is forgotten unless
 # it is named.
 configure_sanitized() {
-  configure build-asan -DCMAKE_BUILD_TYPE=Debug -DCARPOOL_SANITIZE=ON -DCARPOOL_UNITY=ON -DCARPOOL_DELIVERED= \
+  configure build-asan -DCMAKE_BUILD_TYPE=Debug -DCARPOOL_SANITIZE=ON -DCARPOOL_DELIVERED= \
     -DCARPOOL_POSTGRESQL_NEWEST= -DCARPOOL_POSTGRESQL_OLDEST= "$@"
 }
 
@@ -78,9 +78,11 @@ postgresql() {
 # The sanitizers see everything; the binary as it is delivered is asked again what they hide, such as
 # times and memory, and what needs PostgreSQL again on the newest. One ctest, so that no core idles.
 build_everything() {
-  local versions=()
+  local versions=() newest oldest
   if [[ $(uname -m) == x86_64 ]]; then
-    versions=("-DCARPOOL_POSTGRESQL_NEWEST=$(postgresql 18)" "-DCARPOOL_POSTGRESQL_OLDEST=$(postgresql 14)")
+    newest=$(postgresql 18)
+    oldest=$(postgresql 14)
+    versions=("-DCARPOOL_POSTGRESQL_NEWEST=$newest" "-DCARPOOL_POSTGRESQL_OLDEST=$oldest")
   else
     echo "dev: other versions of PostgreSQL are packaged for x86_64 alone: only the installed one" >&2
   fi
