@@ -113,7 +113,10 @@ def tidy(folder, command, memory):
     done = subprocess.run(["clang-tidy", "-p", folder, "--quiet", command["file"]], text=True,
                           check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     if done.returncode == 0:
-        memory.remember(command)
+        try:
+            memory.remember(command)
+        except (OSError, ValueError, subprocess.CalledProcessError):
+            pass  # then it is looked at again
         return ""
     return "\n".join(line for line in done.stdout.splitlines() if not NOISE.match(line))
 
