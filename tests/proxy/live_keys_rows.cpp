@@ -70,7 +70,8 @@ const std::map<std::string, LiveKey::Row>& LiveKey::rows() {
               EXPECT_TRUE(test.until([&] { return plain.types == "E"; })) << plain.types;
               EXPECT_EQ(plain.sqlstate(), "28000");
             },
-        .startup = "E"}},
+        .startup = "E",
+        .signing_in = "E"}},
       {"listen.tls.certFile",
        {.change = [](Config& config) { config.listen.tls.cert_file = "/another"; },
         .moment = Moment::NextClient,
@@ -106,7 +107,8 @@ const std::map<std::string, LiveKey::Row>& LiveKey::rows() {
               EXPECT_TRUE(test.until([&] { return asked.types == "R"; })) << asked.types;
               EXPECT_EQ(load_u32(asked.messages[0].body.data()), 10u);  // AuthenticationSASL
             },
-        .startup = "R"}},
+        .startup = "R",
+        .signing_in = "E"}},
       {"auth.usersFile",
        {.change = [](Config& config) { config.auth.users_file = "/another"; },
         .moment = Moment::NextClient,
