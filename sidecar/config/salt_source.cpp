@@ -1,5 +1,6 @@
 #include "config/salt_source.h"
 
+#include "config/conninfo.h"
 #include "config/url.h"
 
 namespace carpool::config {
@@ -12,14 +13,29 @@ SaltSource source_of(const Server& server) {
   return parts ? SaltSource{.password = (*parts)["password"]} : SaltSource{};
 }
 
+std::string place_of(const Server& server) {
+  const Result<UrlParts> parts = conninfo_of(server);
+  std::string place;
+  for (const char* name : {"host", "hostaddr", "port", "user", "dbname"}) {
+    const auto found = parts ? parts->find(name) : UrlParts::const_iterator();
+    if (parts && found != parts->end()) place += std::string(name) + "=" + found->second + "\n";
+  }
+  return place;
+}
+
 }  // namespace
 
 SaltSource salt_source(const Config& config) {
   if (!config.auth.salt_file.empty()) return {.file = config.auth.salt_file};
   SaltSource source = source_of(config.server);
   for (const Database& database : config.databases) {
-    if (!source.empty()) break;
+    if (source.secret()) break;
     source = source_of(database.server);
+  }
+  if (!source.secret()) {
+    const bool section = !config.server.url.empty() || !config.server.host.empty();
+    const bool other = !section && !config.databases.empty();
+    source.place = place_of(other ? config.databases.front().server : config.server);
   }
   return source;
 }

@@ -8,18 +8,20 @@
 
 namespace carpool::config {
 
-// One of them is set, or none.
+// One of them is set.
 struct SaltSource {
   std::string file;           // auth.saltFile
   std::string password;       // a server's
   std::string password_file;  // likewise
+  std::string place;          // for want of a secret: where the server is, and as whom
 
-  bool empty() const { return file.empty() && password.empty() && password_file.empty(); }
+  bool secret() const { return !file.empty() || !password.empty() || !password_file.empty(); }
   bool operator==(const SaltSource&) const = default;
 };
 
 // auth.saltFile, else the password of the section `server` (its password, passwordFile or that of
-// the url), else that of the first of `databases` that has one.
+// the url), else that of the first of `databases` that has one. Where nobody has any, what is left
+// keeps salts as they are over a restart, but who guesses it can tell who exists.
 SaltSource salt_source(const Config& config);
 
 }  // namespace carpool::config

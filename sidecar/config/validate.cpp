@@ -205,10 +205,10 @@ void Validator::check_salts() {
     return warn("", {"auth.saltFile", "auth.mode"},
                 "has no effect unless `auth.mode` is scram-sha-256");
   }
-  if (!salt_source(draft_.config).empty()) return;
+  if (salt_source(draft_.config).secret()) return;
   warn("", {"auth.mode", "auth.saltFile"},
-       "a restart tells which users exist: name `auth.saltFile`, since `server` has no password to "
-       "make salts from");
+       "who guesses where the server is can tell which users exist: name `auth.saltFile`, since "
+       "`server` has no password to make salts from");
 }
 
 void Validator::check_drain() {

@@ -48,10 +48,12 @@ Result<Bytes> derive_salts(const CredentialsPlan& plan, const std::vector<Creden
     if (file.key != kPasswordFile) continue;
     if (file.text) return salt_secret_of_password(*file.text);
     warnings.push_back(file.name() + ": " + file.text.error().message +
-                       ", so that a restart tells which users exist");
+                       ", so that a restart may tell which users exist");
     return Bytes();
   }
-  return plan.salts.password.empty() ? Bytes() : salt_secret_of_password(plan.salts.password);
+  const config::SaltSource& salts = plan.salts;
+  return salts.password.empty() ? salt_secret_of_place(salts.place)
+                                : salt_secret_of_password(salts.password);
 }
 
 }  // namespace

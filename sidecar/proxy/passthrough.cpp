@@ -41,7 +41,6 @@ struct Passthrough::Trial {
   bool behind = false;  // its client is in already: it goes last, and on without anybody waiting
   std::string place;    // the entry of `databases`
   std::unique_ptr<Connector> connector;  // while it runs
-  std::uint64_t era = 0;                 // in which it began
 
   bool awaited() const {
     return std::any_of(waiting.begin(), waiting.end(),
@@ -147,7 +146,6 @@ void Passthrough::begin(Trial& trial) {
   as_client.user = who.user;
   as_client.password = trial.claim.password;
   as_client.password_file.clear();
-  trial.era = era_;
   trial.connector = std::make_unique<Connector>(
       loop_, files_, [this, &trial](const ConnectFailure* failure) { tried(trial, failure); });
   trial.connector->start(as_client, database, who.user, "", 0, {"", who.replication});
@@ -161,11 +159,6 @@ void Passthrough::tried(Trial& trial, const ConnectFailure* failure) {
   const Verdict verdict = judge(trial, failure);
   spent_.push_back(std::move(trial.connector));
   spent_.back()->finish();
-  if (trial.era != era_) {
-    // Where the database was when this began, it may be no more.
-    waiting_.splice(waiting_.begin(), running_, self);
-    return;
-  }
   std::list<Trial> ended;
   ended.splice(ended.end(), running_, self);
   if (verdict.kind == Verdict::Kind::Taken) {
@@ -218,9 +211,13 @@ void Passthrough::begin_era() {
   ++era_;
   vouchers_.clear();
   backoffs_.clear();
-  for (std::list<Trial>* trials : {&waiting_, &running_}) {
-    for (Trial& trial : *trials) trial.place = where_(trial.claim.who).name;
+  // What is being tried where the databases were holds up nobody, and is told to nobody.
+  for (Trial& trial : running_) {
+    trial.connector->finish();
+    spent_.push_back(std::move(trial.connector));
   }
+  waiting_.splice(waiting_.begin(), running_);
+  for (Trial& trial : waiting_) trial.place = where_(trial.claim.who).name;
   run_later(0);
 }
 

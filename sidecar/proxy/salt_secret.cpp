@@ -33,4 +33,8 @@ Bytes salt_secret_of_password(std::string password) {
   return password.empty() ? Bytes() : stretch(password);
 }
 
+Bytes salt_secret_of_place(const std::string& place) {
+  return place.empty() ? Bytes() : stretch("place\n" + place);
+}
+
 }  // namespace carpool::proxy

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "base/bytes.h"
+#include "config/conninfo.h"
 #include "config/load.h"
 #include "pg/scram_verifier.h"
 
@@ -21,9 +22,14 @@ std::string hash_of(const std::string& path) {
 }  // namespace
 
 std::set<std::string> files_of(const config::Server& server) {
-  std::set<std::string> files = {server.password_file, server.ssl_root_cert, server.ssl_cert,
-                                 server.ssl_key};
+  std::set<std::string> files = {server.password_file};
+  if (const Result<config::UrlParts> parts = config::conninfo_of(server)) {
+    for (const char* name : {"sslrootcert", "sslcert", "sslkey", "sslcrl", "passfile"}) {
+      if (const auto found = parts->find(name); found != parts->end()) files.insert(found->second);
+    }
+  }
   files.erase("");
+  files.erase("system");  // an sslrootcert that is no file
   return files;
 }
 

@@ -7,7 +7,7 @@ namespace {
 
 TEST(SaltSource, IsTheServersPasswordHoweverThatIsGiven) {
   Config config;
-  EXPECT_TRUE(salt_source(config).empty());
+  EXPECT_FALSE(salt_source(config).secret());
   config.server.url = "postgres://app:server%27s@db/app";
   EXPECT_EQ(salt_source(config).password, "server's");
   config.server.password_file = "/password";
@@ -17,7 +17,21 @@ TEST(SaltSource, IsTheServersPasswordHoweverThatIsGiven) {
   EXPECT_EQ(salt_source(config).password, "other");
   config.server = {};
   config.server.url = "postgres://app@db/app";
-  EXPECT_TRUE(salt_source(config).empty());
+  EXPECT_FALSE(salt_source(config).secret());
+}
+
+TEST(SaltSource, ForWantOfASecretIsWhereTheServerIs) {
+  Config config;
+  config.server.url = "postgres://app@db/app";
+  const SaltSource source = salt_source(config);
+  EXPECT_FALSE(source.secret());
+  EXPECT_EQ(source.place, "host=db\nport=5432\nuser=app\ndbname=app\n");
+  config.auth.users_file = "another";
+  config.server.ssl_mode = "require";
+  EXPECT_EQ(salt_source(config), source) << "what else is edited is of no concern";
+  Config of_database;
+  of_database.databases = {Database{"app", config.server, {}}};
+  EXPECT_EQ(salt_source(of_database).place, source.place);
 }
 
 TEST(SaltSource, IsOfTheSectionServerElseOfTheFirstDatabaseThatHasAPassword) {

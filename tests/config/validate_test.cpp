@@ -153,9 +153,8 @@ TEST(Validate, WarnsOfWhatIsSuspicious) {
       {"auth: {saltFile: /s}",
        {"1:18: auth.saltFile: has no effect unless `auth.mode` is scram-sha-256"}},
       {"auth: {mode: scram-sha-256, usersFile: /u}",
-       {"1:14: auth.mode: a restart tells which users exist: name `auth.saltFile`, since `server` "
-        "has "
-        "no password to make salts from"}},
+       {"1:14: auth.mode: who guesses where the server is can tell which users exist: name "
+        "`auth.saltFile`, since `server` has no password to make salts from"}},
       {"auth: {mode: passthrough}\nlisten: {address: 0.0.0.0}",
        {"1:14: auth.mode: passthrough on an address that is not loopback sends passwords in clear "
         "unless `listen.tls.mode` is require"}},

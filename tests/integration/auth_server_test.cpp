@@ -160,12 +160,11 @@ TEST(ServerTls, ChannelBindingIsDoneWhereItIsRequired) {
   // libpq with channel_binding=require takes nothing but SCRAM-SHA-256-PLUS.
   Carpool bound({.server = url("scram_user", "sslmode=require")});
   EXPECT_EQ(bound.connect().query(kWhoAmI).value(), "scram_user");
-  for (const std::string& server :
-       {url("md5_user", "sslmode=require"), url("scram_user", "sslmode=disable")}) {
-    Carpool unbound({.server = server, .pool = "acquireTimeout: 500ms"});
-    EXPECT_FALSE(error_for_a_newcomer(unbound).sqlstate().empty());
-    EXPECT_TRUE(unbound.logged("channel binding")) << server;
-  }
+  // Without TLS there is nothing to bind to, which a start refuses (tests/config).
+  Carpool unbound(
+      {.server = url("md5_user", "sslmode=require"), .pool = "acquireTimeout: 500ms"});
+  EXPECT_FALSE(error_for_a_newcomer(unbound).sqlstate().empty());
+  EXPECT_TRUE(unbound.logged("channel binding"));
 }
 
 TEST(ServerTls, ACertificateOfCarpoolsOwnSignsItIn) {

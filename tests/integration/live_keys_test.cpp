@@ -44,19 +44,44 @@ TEST(LiveKeys, ADrainGoesByWhatHoldsThen) {
   EXPECT_GE(since(start), 1s);
 }
 
+// What a client is shown before it says its proof: "r=...,s=<salt>,i=<iterations>".
+std::string challenge_of(const Carpool& carpool, const std::string& user) {
+  Wire client = carpool.raw();
+  client.send(startup_packet({{"user", user}, {"database", "app"}}));
+  client.read();
+  const std::string first = "n,,n=,r=rOprNGfwEbeRWgbNEkqO";
+  client.send(message('p', "SCRAM-SHA-256\0"s + int32_bytes(28) + first));
+  const std::optional<Message> challenge = client.read();
+  return challenge && challenge->type == 'R' ? challenge->body : "";
+}
+
+std::string salt_of(const Carpool& carpool, const std::string& user) {
+  const std::string challenge = challenge_of(carpool, user);
+  const std::size_t at = challenge.find(",s=");
+  return at == std::string::npos ? "" : challenge.substr(at, challenge.find(",i=") - at);
+}
+
+TEST(LiveKeys, SaltsAreMadeFromAnotherFile) {
+  const std::string auth = "mode: scram-sha-256, usersFile: '{mount}/users', saltFile: '{mount}/";
+  const std::string at = "host: 127.0.0.1, port: " + std::to_string(postgres().port());
+  Carpool carpool({.auth = auth + "one'", .server = at},
+                  {.files = {{"users", "\"known\" \"a password\"\n"},
+                             {"one", "sixteen bytes or more of one"},
+                             {"two", "sixteen bytes or more of two"}}});
+  const std::string before = salt_of(carpool, "nobody");
+  ASSERT_NE(before, "");
+  EXPECT_EQ(salt_of(carpool, "nobody"), before);
+  carpool.swap({.auth = auth + "two'", .server = at});
+  EVENTUALLY(salt_of(carpool, "nobody") != before);
+}
+
 TEST(LiveKeys, PasswordsAreHashedAnewWithOtherIterations) {
   const std::string auth = "mode: scram-sha-256, usersFile: '{mount}/users', scramIterations: ";
   const ConfigMount::Files users = {{"users", "\"known\" \"a password\"\n"}};
   const std::string at = "host: 127.0.0.1, port: " + std::to_string(postgres().port());
   Carpool carpool({.auth = auth + "4096", .server = at}, {.files = users});
   const auto shown = [&](const std::string& iterations) {
-    Wire client = carpool.raw();
-    client.send(startup_packet({{"user", "known"}, {"database", "app"}}));
-    client.read();
-    const std::string first = "n,,n=,r=rOprNGfwEbeRWgbNEkqO";
-    client.send(message('p', "SCRAM-SHA-256\0"s + int32_bytes(28) + first));
-    const std::optional<Message> challenge = client.read();
-    return challenge && challenge->body.find(",i=" + iterations) != std::string::npos;
+    return challenge_of(carpool, "known").find(",i=" + iterations) != std::string::npos;
   };
   EXPECT_TRUE(shown("4096"));
   carpool.swap({.auth = auth + "5000", .server = at});

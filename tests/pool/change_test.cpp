@@ -44,6 +44,7 @@ TEST(PoolChange, DoesNotBackOffForWhatFailedBeforeItWasToRetryAtOnce) {
 
 TEST(PoolChange, AMoveLeavesTheServersOfTheFormerPlaceWithoutRoom) {
   Sim sim(settings(2));
+  sim.idle();
   TestSlot* leased = sim.lease()->slot;
   TestSlot* lingering = sim.idle();
   sim.pool.closing(*lingering, sim.now);

@@ -676,8 +676,8 @@ TEST(Pool, ClosesAnOutdatedServerAsItComesBackAndNoOther) {
   TestWaiter* holder = sim.lease();
   TestSlot* lent = holder->slot;
   TestWaiter* other = sim.lease();
-  sim.give_back(other);
   TestSlot* idle = other->slot;
+  sim.give_back(other);
   sim.pool.outdate(*lent);
   sim.pool.outdate(*idle);
   sim.plan();

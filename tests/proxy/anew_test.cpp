@@ -66,8 +66,9 @@ TEST_F(Anew, TheNextAttemptDoesNotBackOffForTheFormerSettings) {
   change_server([](config::Server& server) { server.user = "right"; });
   EXPECT_FALSE(pool().connecting_fails);
   EXPECT_EQ(pool().last_connect_error, "");
-  settle();  // sooner than the back-off of a fourth failure
-  EXPECT_EQ(postgres_.backends.size(), 5u);
+  turn();
+  turn();
+  EXPECT_EQ(servers(SlotState::Connecting), 1u) << "sooner than any back-off";
   EXPECT_EQ(client.types, "");
 }
 
@@ -116,16 +117,41 @@ TEST_F(Anew, AFileWithAnotherPasswordIsAnotherConfiguration) {
   postgres_.at_start = keep_silent;
   serve();
   TestClient& client = connect().start();
-  ASSERT_TRUE(until([&] { return postgres_.backends.size() == 1; }));
-  proxy_->look_at_server_files();
-  settle();
-  EXPECT_EQ(postgres_.backends.size(), 1u) << "the same content is no change";
+  ASSERT_TRUE(until([&] { return postgres_.backends.size() == 1 && !proxy_->threads_busy(); }));
   std::ofstream(file) << "right\n";
+  postgres_.at_start = [](Backend& backend) { backend.greet(); };
   proxy_->look_at_server_files();
-  ASSERT_TRUE(until([&] { return postgres_.backends.size() == 2; }));
+  ASSERT_TRUE(until([&] { return client.count('Z') == 1; })) << client.types;
   EXPECT_TRUE(until([&] { return postgres_.backends[0]->ended; }));
-  postgres_.backends[1]->greet();
-  ASSERT_TRUE(until([&] { return client.count('Z') == 1; }));
+}
+
+TEST_F(Anew, APasswordThatIsBeingTriedAtTheFormerHostIsTriedAtTheNewOne) {
+  config_.auth.mode = config::AuthMode::Passthrough;
+  config_.server.connect_timeout_us = 0;
+  postgres_.at_start = keep_silent;
+  other_postgres_.at_start = [](Backend& backend) {
+    Bytes out;
+    const std::size_t start = pg::begin_message(out, 'R');
+    append_u32(out, 3);  // AuthenticationCleartextPassword
+    pg::finish_message(out, start);
+    backend.say(out);
+    backend.greeted = true;
+  };
+  other_postgres_.script = [](Backend& backend, const Message& request) {
+    if (request.type == 'p') backend.greet();
+  };
+  serve();
+  TestClient& client = connect().start();
+  ASSERT_TRUE(until([&] { return client.types == "R"; }));
+  Bytes password;
+  const std::size_t start = pg::begin_message(password, 'p');
+  append_cstring(password, "right");
+  pg::finish_message(password, start);
+  client.say(password);
+  ASSERT_TRUE(until([&] { return postgres_.backends.size() == 1; }));
+  go_elsewhere();
+  ASSERT_TRUE(until([&] { return client.count('Z') == 1; })) << client.types;
+  EXPECT_TRUE(until([&] { return postgres_.backends[0]->ended; }));
 }
 
 TEST_F(Anew, ADatabaseThatWasRemovedIsAskedByNoCheck) {

@@ -27,7 +27,8 @@ class LiveKey : public ProxyTest,
     std::function<void(config::Config&)> before;  // what is set from the start
     std::function<void(LiveKey&)> while_full;     // of the moment behind the change
     std::string waiting = "CZ";                   // what becomes of the one that waits
-    std::string startup = "RSSKZ";                // and of the one that was saying who it is
+    std::string startup = "RSSKZ";                // of the one that was saying who it is
+    std::string signing_in = "RSSKZ";             // and of the one that was to be greeted
   };
   static const std::map<std::string, Row>& rows();
 

@@ -70,7 +70,8 @@ const std::map<std::string, LiveKey::Row>& LiveKey::rows() {
               EXPECT_TRUE(test.until([&] { return plain.types == "E"; })) << plain.types;
               EXPECT_EQ(plain.sqlstate(), "28000");
             },
-        .startup = "E"}},
+        .startup = "E",
+        .signing_in = "E"}},
       {"listen.tls.certFile",
        {.change = [](Config& config) { config.listen.tls.cert_file = "/another"; },
         .moment = Moment::NextClient,
@@ -106,11 +107,21 @@ const std::map<std::string, LiveKey::Row>& LiveKey::rows() {
               EXPECT_TRUE(test.until([&] { return asked.types == "R"; })) << asked.types;
               EXPECT_EQ(load_u32(asked.messages[0].body.data()), 10u);  // AuthenticationSASL
             },
-        .startup = "R"}},
+        .startup = "R",
+        .signing_in = "E"}},
       {"auth.usersFile",
        {.change = [](Config& config) { config.auth.users_file = "/another"; },
         .moment = Moment::NextClient,
         .shown_by = "integration/credentials_test.cpp: IsTakenAnewWhereItChangesAndWhoIsInStays"}},
+      {"auth.saltFile",
+       {.change = [](Config& config) { config.auth.salt_file = a_file(); },
+        .moment = Moment::NextClient,
+        .shown_by = "integration/live_keys_test.cpp: SaltsAreMadeFromAnotherFile"}},
+      {"auth.recheck",
+       {.change = [](Config& config) { config.auth.recheck_us = 0; },
+        .moment = Moment::NextClient,
+        .shown_by =
+            "integration/passthrough_test.cpp: StandsWhileItCannotBeAskedAndNotForAnother"}},
       {"auth.scramIterations",
        {.change = [](Config& config) { config.auth.scram_iterations = 5000; },
         .moment = Moment::NextClient,

@@ -21,5 +21,11 @@ TEST(SaltSecret, OfAFileNeedsSixteenBytes) {
   EXPECT_EQ(refused.error().message, "has fewer than 16 bytes");
 }
 
+TEST(SaltSecret, OfAPlaceIsNotThatOfAPassword) {
+  EXPECT_NE(salt_secret_of_place("db"), salt_secret_of_password("db"));
+  EXPECT_EQ(salt_secret_of_place("db"), salt_secret_of_place("db"));
+  EXPECT_TRUE(salt_secret_of_place("").empty());
+}
+
 }  // namespace
 }  // namespace carpool::proxy

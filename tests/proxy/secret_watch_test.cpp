@@ -1,0 +1,84 @@
+// SecretWatch by itself: which files have another content.
+#include "proxy/secret_watch.h"
+
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <fstream>
+#include <vector>
+
+namespace carpool::proxy {
+namespace {
+
+class SecretWatchTest : public testing::Test {
+ protected:
+  ~SecretWatchTest() override { unlink(path_.c_str()); }
+
+  void write(const std::string& content) { std::ofstream(path_) << content; }
+  // Looks, and waits for all that comes of it.
+  std::size_t changes_seen() {
+    watch_.look({path_});
+    while (watch_.busy()) loop_.run_once();
+    return std::exchange(changed_, {}).size();
+  }
+
+  net::Loop loop_;
+  const std::string path_ = testing::TempDir() + "secret_watch_" + std::to_string(getpid());
+  std::vector<std::string> changed_;
+  SecretWatch watch_{loop_, [this](const std::string& path) { changed_.push_back(path); }};
+};
+
+TEST_F(SecretWatchTest, TellsOfAnotherContentAndOfNothingElse) {
+  write("one");
+  EXPECT_EQ(changes_seen(), 0u) << "seen for the first time";
+  EXPECT_EQ(changes_seen(), 0u);
+  write("one");
+  EXPECT_EQ(changes_seen(), 0u) << "written anew, and the same";
+  write("two");
+  EXPECT_EQ(changes_seen(), 1u);
+  EXPECT_EQ(changes_seen(), 0u);
+}
+
+TEST_F(SecretWatchTest, AFileThatGoesOrComesIsAnotherContent) {
+  EXPECT_EQ(changes_seen(), 0u);
+  EXPECT_EQ(changes_seen(), 0u) << "still not there";
+  write("one");
+  EXPECT_EQ(changes_seen(), 1u);
+  unlink(path_.c_str());
+  EXPECT_EQ(changes_seen(), 1u);
+}
+
+TEST_F(SecretWatchTest, ALookBehindAReadingIsNotLost) {
+  write("one");
+  EXPECT_EQ(changes_seen(), 0u);
+  watch_.look({path_});
+  while (watch_.busy()) {
+    if (changed_.empty()) write("two");
+    watch_.look({path_});
+    loop_.run_once();
+    if (!changed_.empty()) break;
+  }
+  while (watch_.busy()) loop_.run_once();
+  EXPECT_GE(changed_.size(), 1u);
+}
+
+TEST_F(SecretWatchTest, AFileThatMattersNoMoreIsForgotten) {
+  write("one");
+  EXPECT_EQ(changes_seen(), 0u);
+  watch_.look({});
+  write("two");
+  EXPECT_EQ(changes_seen(), 0u) << "seen for the first time";
+}
+
+TEST(FilesOf, AServerAreThoseOfTheUrlToo) {
+  config::Server server;
+  server.url = "postgres://db/app?sslmode=verify-full&sslrootcert=/ca&sslcert=/of-the-url";
+  server.ssl_cert = "/cert";
+  server.password_file = "/password";
+  EXPECT_EQ(files_of(server), (std::set<std::string>{"/ca", "/cert", "/password"}));
+  server.url = "postgres://db/app?sslmode=verify-full&sslrootcert=system";
+  EXPECT_EQ(files_of(server), (std::set<std::string>{"/cert", "/password"}));
+}
+
+}  // namespace
+}  // namespace carpool::proxy
