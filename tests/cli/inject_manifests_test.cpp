@@ -131,7 +131,7 @@ TEST(InjectManifests, EveryObjectOfAJsonStreamComesOut) {
 TEST(InjectManifests, TwoValuesOfYamlWithoutAMarkBetweenThemAreRefused) {
   const Outcome result = run("{kind: Pod, spec: {containers: [{name: a}]}}\n{kind: Service}\n");
   EXPECT_EQ(result.code, kExitDataError);
-  EXPECT_THAT(result.err, HasSubstr("more than one value"));
+  EXPECT_THAT(result.err, HasSubstr("not YAML"));
 }
 
 TEST(InjectManifests, AContainerOfTheSameNameIsNotTheSidecar) {

@@ -18,9 +18,10 @@ using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::Not;
 
-LoadResult load(const std::string& yaml, const std::string& database_url = "") {
-  return load_text(yaml, [&database_url](const std::string& name) -> std::optional<std::string> {
-    if (name == "DATABASE_URL" && !database_url.empty()) return database_url;
+LoadResult load(const std::string& yaml, const std::string& database_url = "",
+                const std::string& variable = "DATABASE_URL") {
+  return load_text(yaml, [&](const std::string& name) -> std::optional<std::string> {
+    if (name == variable && !database_url.empty()) return database_url;
     return std::nullopt;
   });
 }
@@ -56,8 +57,8 @@ TEST(FrameworkUrl, WhatIsLeftOutIsAWarningAndShowsNoPassword) {
   const std::string url =
       "postgresql+psycopg://u:hunter2@h/d?application_name=web&conn_max_age=60&schema=s\n";
   for (const LoadResult& result :
-       {load("", url), load("server: {url: \"${DATABASE_URL}\"}", url),
-        load("databases: [{name: d, server: {url: \"${DATABASE_URL}\"}}]", url)}) {
+       {load("", url), load("server: {url: \"${URL}\"}", url, "URL"),
+        load("databases: [{name: d, server: {url: \"${URL}\"}}]", url, "URL")}) {
     ASSERT_TRUE(result.config) << result.problems.at(0).message;
     std::vector<std::string> said;
     for (const Problem& warning : result.warnings) {
