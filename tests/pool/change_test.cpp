@@ -44,8 +44,8 @@ TEST(PoolChange, DoesNotBackOffForWhatFailedBeforeItWasToRetryAtOnce) {
 
 TEST(PoolChange, AMoveLeavesTheServersOfTheFormerPlaceWithoutRoom) {
   Sim sim(settings(2));
-  sim.idle();
-  TestSlot* leased = sim.lease()->slot;
+  TestSlot* leased = sim.idle();
+  sim.lease();
   TestSlot* lingering = sim.idle();
   sim.pool.closing(*lingering, sim.now);
   sim.pool.lingers(*lingering);
