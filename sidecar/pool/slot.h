@@ -42,7 +42,7 @@ class Slot : public ListHook<SlotsByState> {
   std::uint32_t place_ = 0;       // likewise Pool::place_
   Micros since_us_ = 0;
   Micros opened_us_ = 0;
-  Micros expires_us_ = 0;             // 0: never
+  Micros expires_us_ = 0;              // 0: never
   std::uint32_t jitter_permille_ = 0;  // by how much of a tenth sooner than maxLifetime
 };
 

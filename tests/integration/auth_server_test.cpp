@@ -161,8 +161,7 @@ TEST(ServerTls, ChannelBindingIsDoneWhereItIsRequired) {
   Carpool bound({.server = url("scram_user", "sslmode=require")});
   EXPECT_EQ(bound.connect().query(kWhoAmI).value(), "scram_user");
   // Without TLS there is nothing to bind to, which a start refuses (tests/config).
-  Carpool unbound(
-      {.server = url("md5_user", "sslmode=require"), .pool = "acquireTimeout: 500ms"});
+  Carpool unbound({.server = url("md5_user", "sslmode=require"), .pool = "acquireTimeout: 500ms"});
   EXPECT_FALSE(error_for_a_newcomer(unbound).sqlstate().empty());
   EXPECT_TRUE(unbound.logged("channel binding"));
 }
