@@ -13,12 +13,14 @@ SaltSource source_of(const Server& server) {
   return parts ? SaltSource{.password = (*parts)["password"]} : SaltSource{};
 }
 
+// Empty where no server is named.
 std::string place_of(const Server& server) {
   const Result<UrlParts> parts = conninfo_of(server);
+  if (!parts || (!parts->contains("host") && !parts->contains("hostaddr"))) return "";
   std::string place;
   for (const char* name : {"host", "hostaddr", "port", "user", "dbname"}) {
-    const auto found = parts ? parts->find(name) : UrlParts::const_iterator();
-    if (parts && found != parts->end()) place += std::string(name) + "=" + found->second + "\n";
+    const auto found = parts->find(name);
+    if (found != parts->end()) place += std::string(name) + "=" + found->second + "\n";
   }
   return place;
 }
