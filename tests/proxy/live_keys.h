@@ -48,6 +48,8 @@ class LiveKey : public ProxyTest,
       answer(backend, request);
     };
   }
+  // The proxy ends behind this object, and asks until then.
+  void TearDown() override { postgres_.script = ScriptedPostgres::well_behaved; }
   void answer(Backend& backend, const Message& request) {
     const std::string sql = request.type == 'Q' ? request.text().c_str() : "";
     const bool cleans = sql == "ROLLBACK" || sql == "DISCARD ALL" || sql == "CLEAN";
