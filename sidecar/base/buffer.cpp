@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <utility>
 
 #include "base/check.h"
 
@@ -12,14 +13,22 @@ namespace {
 struct FreeBlock {
   FreeBlock* next;
 };
-thread_local FreeBlock* free_blocks = nullptr;
-thread_local std::uint32_t free_count = 0;
+// Those of a thread, which end with it.
+struct FreeBlocks {
+  FreeBlock* first = nullptr;
+  std::uint32_t count = 0;
+  ~FreeBlocks() {
+    while (first != nullptr) std::free(std::exchange(first, first->next));
+    count = Buffer::kFreeMax;  // what is given back from now on is not kept
+  }
+};
+thread_local FreeBlocks free_blocks;
 
 std::uint8_t* allocate(std::uint32_t capacity) {
-  if (capacity == Buffer::kSmall && free_blocks != nullptr) {
-    FreeBlock* block = free_blocks;
-    free_blocks = block->next;
-    --free_count;
+  if (capacity == Buffer::kSmall && free_blocks.first != nullptr) {
+    FreeBlock* block = free_blocks.first;
+    free_blocks.first = block->next;
+    --free_blocks.count;
     return reinterpret_cast<std::uint8_t*>(block);
   }
   void* memory = std::malloc(capacity);
@@ -28,11 +37,11 @@ std::uint8_t* allocate(std::uint32_t capacity) {
 }
 
 void release(std::uint8_t* data, std::uint32_t capacity) {
-  if (capacity == Buffer::kSmall && free_count < Buffer::kFreeMax) {
+  if (capacity == Buffer::kSmall && free_blocks.count < Buffer::kFreeMax) {
     FreeBlock* block = reinterpret_cast<FreeBlock*>(data);
-    block->next = free_blocks;
-    free_blocks = block;
-    ++free_count;
+    block->next = free_blocks.first;
+    free_blocks.first = block;
+    ++free_blocks.count;
     return;
   }
   std::free(data);
