@@ -1,5 +1,7 @@
 #include "cli/compare_pools.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <array>
 #include <map>
@@ -100,7 +102,7 @@ std::vector<PoolChange> pool_changes(const std::string& running, const std::stri
     const std::string name =
         kind.mark.empty() ? database : database.substr(0, database.find(kind.mark));
     for (PoolChange& change : changes_of(entry_for(before, name), entry_for(after, name), kind)) {
-      change.pools = database + " (" + users + ")";
+      change.pools = fmt::format("{} ({})", database, users);
       found.push_back(std::move(change));
     }
   }
