@@ -159,7 +159,7 @@ class Filter {
     const auto [known, is_new] = sidecars_.try_emplace(config_map);
     if (is_new) known->second = make_sidecar(config_map, options_.image, options_.classic);
     const Sidecar& sidecar = known->second;
-    if (const Status fits = check_pod(pod, sidecar.volumes); !fits) return fits;
+    if (Status fits = check_pod(pod, sidecar.volumes); !fits) return fits;
     for (const std::string& warning : warnings(workload, options_.classic)) {
       say(object, describe(*workload.object), warning);
     }

@@ -32,10 +32,15 @@ using Map = std::vector<Entry>;  // in the order of the manifest
 
 class Value {
  public:
-  Value() = default;  // null
-  Value(Scalar scalar) : state_(std::move(scalar)) {}
-  Value(List list) : state_(std::move(list)) {}
-  Value(Map map) : state_(std::move(map)) {}
+  Value();  // null
+  Value(Scalar scalar);
+  Value(List list);
+  Value(Map map);
+  Value(const Value& other);
+  Value(Value&& other) noexcept;
+  Value& operator=(const Value& other);
+  Value& operator=(Value&& other) noexcept;
+  ~Value();
 
   // A string.
   static Value text(std::string text) { return Value(Scalar{std::move(text)}); }
@@ -75,6 +80,17 @@ struct Entry {
   Scalar key;
   Value value;
 };
+
+// Not before: only here an Entry is complete, and so what holds some.
+inline Value::Value() = default;
+inline Value::Value(Scalar scalar) : state_(std::move(scalar)) {}
+inline Value::Value(List list) : state_(std::move(list)) {}
+inline Value::Value(Map map) : state_(std::move(map)) {}
+inline Value::Value(const Value& other) = default;
+inline Value::Value(Value&& other) noexcept = default;
+inline Value& Value::operator=(const Value& other) = default;
+inline Value& Value::operator=(Value&& other) noexcept = default;
+inline Value::~Value() = default;
 
 // The first item of a list that has that `name`; null where there is none.
 const Value* named(const List& list, std::string_view name);

@@ -120,6 +120,7 @@ PlainUrl plain_url(std::string_view url) {
 
 std::string left_out_warning(const std::vector<std::string>& names) {
   std::vector<std::string> quoted;
+  quoted.reserve(names.size());
   for (const std::string& name : names) quoted.push_back(quote(name));
   return fmt::format("{} {} not for libpq and {} left out", enumerate(quoted),
                      names.size() == 1 ? "is" : "are", names.size() == 1 ? "is" : "are");
