@@ -76,6 +76,7 @@ Status Listener::listen_tcp(Loop& loop, const std::string& address, std::uint16_
   const int on = 1;
   Status status = Ok{};
   std::vector<int> sharing;
+  sharing.reserve(beside.size() + 1);
   for (const Listener* other : beside) sharing.push_back(other->fd_);
   if (!sharing.empty()) sharing.push_back(fd);
   const SharedPort shared(std::move(sharing));
