@@ -1,5 +1,6 @@
 // read_server_files(): what a thread beside the loop does for ServerFiles.
 #include <dirent.h>
+#include <fmt/format.h>
 #include <pwd.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -121,12 +122,12 @@ class FilesReader {
     if (names.empty()) return fail(file, "holds no certificate revocation list");
     if (names.size() > kCrlsMax) return fail(file, "holds too many certificate revocation lists");
     for (const std::string& name : names) {
-      const Result<std::string> text = config::read_file(path + "/" + name);
-      if (!text) return fail(file, name + " in it: " + text.error().message);
+      const Result<std::string> text = config::read_file(fmt::format("{}/{}", path, name));
+      if (!text) return fail(file, fmt::format("{} in it: {}", name, text.error().message));
       if (text->find("-----BEGIN X509 CRL-----") == std::string::npos) {
         return fail(file, name + " in it: is no certificate revocation list");
       }
-      crls_ += *text + "\n";
+      crls_.append(*text).append("\n");
     }
     crl_name_ = path;
     set_none("sslcrldir", path);
