@@ -137,7 +137,10 @@ void Proxy::end_clients() {
           [](Client& client) { client.close_with_error("57P01", "Carpool is shutting down"); });
     }
     pool->clients(ClientState::Attached).for_each([](Client& client) {
-      client.server()->look_at_lease();
+      Server* server = client.server();
+      if (server->tracker().idle() && !server->in_transaction() && !client.inside_message()) {
+        client.close_with_error("57P01", "Carpool is shutting down");
+      }
     });
   }
   startup_clients_.for_each([](Client& client) { client.close(); });

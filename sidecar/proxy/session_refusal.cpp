@@ -39,16 +39,16 @@ bool sets_parameter(const pg::Scan& scan) {
   });
 }
 
-std::string why_refused(const pg::Scan& scan, std::string_view text, config::PoolMode mode,
-                        config::SessionState session_state) {
+std::string why_refused(const pg::Scan& scan, std::string_view text, const config::Pool& settings) {
   const auto quoted = [&] { return pg::one_line(text.substr(0, kQuotedMax)); };
-  if (mode == config::PoolMode::Statement && scan.begins_transaction) {
+  if (settings.mode == config::PoolMode::Statement && scan.begins_transaction) {
     return fmt::format(
         "a transaction of several statements needs pool.mode transaction or session; "
         "here it is statement: {}",
         quoted());
   }
-  if (session_state != config::SessionState::Refuse || mode == config::PoolMode::Session) {
+  if (settings.session_state != config::SessionState::Refuse ||
+      settings.mode == config::PoolMode::Session) {
     return "";
   }
   for (const pg::SessionEffect& effect : scan.effects) {
