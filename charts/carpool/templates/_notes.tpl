@@ -15,5 +15,5 @@ The kubelet hands the change over within about a minute; to have it at once:
   kubectl --namespace {{ .Release.Namespace }} annotate pods --selector carpool/inject={{ $name }} --overwrite carpool/look="$(date +%s)"
 What is in force, what was rejected and why:
   kubectl --namespace {{ .Release.Namespace }} port-forward POD {{ $port }} & curl localhost:{{ $port }}/config
-A new port or address needs a restart, which this chart's checksum annotation brings about.
+A new port or address replaces the pods, which this chart's checksum annotation brings about.
 {{- end }}
