@@ -27,12 +27,12 @@ std::vector<NamedPath> paths_of(const CredentialsPlan& plan) {
   return paths;
 }
 
-// With an empty text where the plan names no such file.
-net::Pem pem_of(const std::vector<CredentialsFile>& files, std::string_view key) {
+// None where the plan names no such file.
+std::optional<net::Pem> pem_of(const std::vector<CredentialsFile>& files, std::string_view key) {
   for (const CredentialsFile& file : files) {
-    if (file.key == key) return {file.name(), *file.text};
+    if (file.key == key) return net::Pem{file.name(), *file.text};
   }
-  return {std::string(key), ""};
+  return std::nullopt;
 }
 
 // What salts are made from; empty where there is nothing. A passwordFile that cannot be read is no
@@ -113,9 +113,12 @@ Result<Credentials> make_credentials(const CredentialsPlan& plan,
   Credentials made;
   made.scram_iterations = plan.scram_iterations;
   if (plan.reads_tls()) {
-    Result<std::unique_ptr<net::TlsContext>> context = net::TlsContext::make(
-        pem_of(files, "listen.tls.certFile"), pem_of(files, "listen.tls.keyFile"),
-        pem_of(files, "listen.tls.caFile"));
+    const auto named = [&files](const char* key) {
+      return pem_of(files, key).value_or(net::Pem{key, ""});
+    };
+    Result<std::unique_ptr<net::TlsContext>> context =
+        net::TlsContext::make(named("listen.tls.certFile"), named("listen.tls.keyFile"),
+                              pem_of(files, "listen.tls.caFile"));
     if (!context) return context.error();
     made.tls = std::move(*context);
   }

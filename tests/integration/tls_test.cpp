@@ -183,6 +183,26 @@ TEST(ClientCertificate, OfTheRightAuthorityIsTakenAndNoOther) {
   EXPECT_EQ(taken.query("select 2").value(), "2");
 }
 
+// A file that is written anew in its place is empty for a moment.
+TEST(ClientCertificate, IsAskedForThoughTheFileOfAuthoritiesBecomesEmpty) {
+  const std::string keys = "tls: {mode: require, certFile: '" + server_identity().certificate +
+                           "', keyFile: '" + server_identity().key + "', caFile: '{mount}/ca'}";
+  const auto enters = [](const Carpool& carpool) {
+    TlsWire client(carpool.port());
+    return client.connected() && client.sign_in();
+  };
+  Carpool carpool(postgres(), {.listen = keys},
+                  {.files = {{"ca", read_file(authority().certificate())}}});
+  ASSERT_FALSE(enters(carpool));
+  carpool.mount().swap(
+      {{"carpool.yaml", read_file(carpool.mount().file("carpool.yaml"))}, {"ca", ""}});
+  EVENTUALLY(carpool.logged("listen.tls.caFile"));
+  EXPECT_FALSE(enters(carpool));
+  Carpool started(postgres(), {.listen = keys},
+                  {.wait_until_started = false, .files = {{"ca", ""}}});
+  EXPECT_EQ(started.wait_exit(), 78);
+}
+
 // ---- new certificates
 
 // What a new client is shown.

@@ -54,9 +54,10 @@ std::string certificate_of(EVP_PKEY* key, const char* name) {
 class TlsTest : public testing::Test {
  protected:
   std::string problem(const std::string& certificate, const std::string& key,
-                      const std::string& authorities = "") {
-    const auto made = TlsContext::make({"certFile /c", certificate}, {"keyFile /k", key},
-                                       {"caFile /a", authorities});
+                      const std::optional<std::string>& authorities = std::nullopt) {
+    std::optional<Pem> trusted;
+    if (authorities) trusted = Pem{"caFile /a", *authorities};
+    const auto made = TlsContext::make({"certFile /c", certificate}, {"keyFile /k", key}, trusted);
     return made ? "" : made.error().message;
   }
   const Key key_ = make_key();
@@ -83,6 +84,14 @@ TEST_F(TlsTest, SaysWhichFileIsBad) {
   EXPECT_THAT(problem(certificate_, key, "garbage"), StartsWith("caFile /a: "));
 }
 
+// As one is for a moment that is being written anew.
+TEST_F(TlsTest, AuthoritiesThatHoldNoneLetNobodyInWithoutACertificate) {
+  const std::string key = pem_of(key_.get());
+  for (const std::string none : {"", "\n", "# to come\n"}) {
+    EXPECT_THAT(problem(certificate_, key, none), StartsWith("caFile /a: ")) << none;
+  }
+}
+
 // OpenSSL would ask for it at the terminal, and wait.
 TEST_F(TlsTest, AKeyUnderAPassphraseIsAnErrorAndNoQuestion) {
   EXPECT_THAT(problem(certificate_, pem_of(key_.get(), "secret")), StartsWith("keyFile /k: "));
@@ -91,12 +100,14 @@ TEST_F(TlsTest, AKeyUnderAPassphraseIsAnErrorAndNoQuestion) {
 TEST_F(TlsTest, KnowsWhetherItAsksMoreOfClientsThanAnother) {
   const std::string key = pem_of(key_.get());
   const std::string authorities = certificate_of(other_.get(), "issuer");
-  const auto made = [&](const std::string& trusted) {
-    auto context = TlsContext::make({"c", certificate_}, {"k", key}, {"a", trusted});
+  const auto made = [&](const std::optional<std::string>& trusted) {
+    std::optional<Pem> pem;
+    if (trusted) pem = Pem{"a", *trusted};
+    auto context = TlsContext::make({"c", certificate_}, {"k", key}, pem);
     EXPECT_TRUE(context);
     return std::move(*context);
   };
-  const auto open = made("");
+  const auto open = made(std::nullopt);
   const auto strict = made(authorities);
   EXPECT_TRUE(open->asks_no_more_than(*strict));
   EXPECT_TRUE(strict->asks_no_more_than(*made(authorities)));
