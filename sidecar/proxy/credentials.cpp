@@ -86,7 +86,8 @@ std::vector<CredentialsFile> read_files(const CredentialsPlan& plan, ReadingProg
   std::vector<CredentialsFile> files;
   for (const NamedPath& one : paths_of(plan)) {
     progress.set(one.key);
-    files.push_back({one.key, *one.path, config::read_file(*one.path)});
+    files.push_back(
+        {one.key, *one.path, config::read_file(*one.path, config::kNamedFileBytes_max)});
   }
   return files;
 }
