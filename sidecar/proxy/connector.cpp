@@ -241,6 +241,9 @@ void Connector::connect() {
   }
   add(nullptr, nullptr);
 
+  // With a hook, be it libpq's own, a key under a passphrase that no sslpassword tells is an error.
+  // Without one OpenSSL asks at the terminal or reads standard input, and the loop waits.
+  PQsetSSLKeyPassHook_OpenSSL(PQdefaultSSLKeyPassHook_OpenSSL);
   conn_ = PQconnectStartParams(keywords.data(), values.data(), 0);
   if (conn_ == nullptr) return fail({pool::ConnectError::Other, "", "out of memory"});
   if (PQstatus(conn_) == CONNECTION_BAD) return fail(describe_failure(PQerrorMessage(conn_)));
