@@ -210,7 +210,7 @@ void Client::enter_pool() {
   session_.emplace(pool->tables().states,
                    pool->tables().states.make(entrance->settings.parameters));
   if (sign_in != nullptr && !sign_in->password().empty()) {
-    pool->client_passwords().taken(sign_in->password(), sign_in->taken_us());
+    pool->password_taken(sign_in->password(), sign_in->taken_us());
   }
   wait_for_greeting();
 }

@@ -2,6 +2,7 @@
 // nothing any more, while nobody who may enter is kept out by others.
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <chrono>
 
 #include "harness/harness.h"
@@ -117,6 +118,72 @@ TEST(APasswordThatIsTakenBack, TakesItsServersAlongAsTheyComeBackAndNoOther) {
   EXPECT_EQ(postgres().backends_where("pid = " + of_new, "keeper"), 1);
   // Who is in stays, by a server that the new password has opened.
   EXPECT_EQ(pid(old_one), of_new);
+}
+
+// What PostgreSQL has refused under TLS libpq tries in clear, for which there is no line.
+TEST(APasswordThatIsTakenBack, IsFoundOutWhereOnlyTlsIsLetIn) {
+  PostgresCluster shielded({.tls = true});
+  shielded.admin("create role shielded login password 'old'");
+  shielded.admin("grant all on database app to shielded");
+  shielded.prepend_hba(
+      "hostssl all shielded 127.0.0.1/32 scram-sha-256\n"
+      "hostnossl all shielded 127.0.0.1/32 reject");
+  Carpool carpool({.auth = "mode: passthrough, recheck: 1h",
+                   .server = "host: 127.0.0.1, port: " + std::to_string(shielded.port())});
+  ASSERT_TRUE(sign_in(carpool, "shielded", "old").in);
+  const Sign guess = sign_in(carpool, "shielded", "guess");
+  EXPECT_EQ(guess.sqlstate, "28P01");
+  EXPECT_EQ(guess.message, "password authentication failed for user \"shielded\"");
+  shielded.admin("alter role shielded password 'new'");
+  EVENTUALLY(!sign_in(carpool, "shielded", "old").in);
+  EXPECT_TRUE(carpool.logged("no longer takes a password"));
+  EXPECT_TRUE(sign_in(carpool, "shielded", "new").in);
+}
+
+// A server is being opened with the old one while a client comes in by the new one.
+TEST(APasswordThatIsTakenBack, TurnsNobodyAwayWhoCameInByANewOneMeanwhile) {
+  std::atomic<bool> let = false;
+  FakeServer changed([&](FakeSession& session, int attempt) {
+    if (!session.read_startup()) return;
+    session.wire.send(message('R', int32_bytes(3)));
+    const std::optional<Message> password = session.wire.read();
+    if (!password) return;
+    if (password->body == "old\0"s && attempt > 1) {
+      eventually([&] { return let.load(); });
+      return session.error("28P01", "password authentication failed");
+    }
+    session.behave("1");
+  });
+  Carpool carpool(
+      {.auth = "mode: passthrough, recheck: 1h",
+       .server = "host: 127.0.0.1, port: " + std::to_string(changed.port()) + ", sslMode: disable",
+       .pool = "size: 1"});
+  Wire old_one = knock(carpool, "changed", "old");
+  ASSERT_EVENTUALLY(changed.accepted() == 2);  // its trial, and the server that it waits for
+  Wire new_one = knock(carpool, "changed", "new");
+  ASSERT_EVENTUALLY(carpool.clients("authenticating") == 2);
+  let = true;
+  const Sign sign = answer(new_one);
+  EXPECT_TRUE(sign.in) << sign.message;
+  EXPECT_EQ(answer(old_one).sqlstate, "28P01");
+}
+
+TEST(APasswordThatIsTakenBack, LeavesNoBackOffToANewOne) {
+  make_role("backedoff", "old");
+  Carpool carpool(passthrough("1h", "size: 1, idleTimeout: 1s, pruneInterval: 1s"));
+  Wire old_one = knock(carpool, "backedoff", "old");
+  ASSERT_TRUE(answer(old_one).in);
+  postgres().admin("alter role backedoff password 'new'");
+  ASSERT_EVENTUALLY(postgres().backends("backedoff") == 0);
+  EVENTUALLY([&] {
+    old_one.query("select 1");
+    return carpool.metric("carpool_server_connect_errors_total", {{"reason", "auth"}}) >= 6;
+  }());
+  Wire new_one = knock(carpool, "backedoff", "new");
+  ASSERT_TRUE(answer(new_one).in);
+  const auto began = Clock::now();
+  EXPECT_EQ(value_of(new_one.query("select 1")), "1");
+  EXPECT_LT(Clock::now() - began, 1s) << "it has waited for what the old one had failed by";
 }
 
 TEST(ARoleThatMayLogInNoMore, IsRefusedInPostgresWordsWithTheRightPassword) {
