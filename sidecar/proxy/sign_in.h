@@ -64,7 +64,7 @@ class SignIn {
   Micros taken_us() const { return taken_us_; }
 
   // What stands for that password, in passthrough.
-  std::optional<Passthrough::Word> word() const;
+  const std::optional<Passthrough::Word>& word() const { return word_; }
   // What its password was checked against, in scram-sha-256.
   const std::optional<pg::ScramVerifier>& verifier() const { return verifier_; }
 
@@ -79,6 +79,7 @@ class SignIn {
   void refuse(const Refusal& refusal);
   void refuse_password();
   void refuse_as_postgres(const Passthrough::Verdict& verdict);
+  void be_late(Micros limit_us);
   void refuse_late(Micros limit_us);
 
   const Doors doors_;
@@ -87,6 +88,7 @@ class SignIn {
   std::optional<pg::ScramExchange> scram_;
   std::optional<pg::ScramVerifier> verifier_;
   Passthrough::Claim claim_;
+  std::optional<Passthrough::Word> word_;
   std::shared_ptr<Passthrough::Waiting> waiting_;  // set while PostgreSQL is being asked
   net::Timer deadline_;
   ConnectFailure no_answer_;  // why there has been none yet

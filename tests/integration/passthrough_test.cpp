@@ -280,6 +280,48 @@ TEST(TheLastWordOfPostgres, StandsWhileItCannotBeAskedAndNotForAnotherPassword) 
       << "no word stands where each is asked for";
 }
 
+// Tokens that a cloud hands out: many are good at once, and no more than a few are remembered.
+TEST(TheLastWordOfPostgres, IsNoRefusalWhereItIsForgottenBeforeTheGreeting) {
+  FakeServer tokens([](FakeSession& session, int) {
+    if (!session.read_startup()) return;
+    session.wire.send(message('R', int32_bytes(3)));
+    if (session.wire.read()) session.behave("1");
+  });
+  Carpool carpool(
+      {.auth = "mode: passthrough, recheck: 1h",
+       .server = "host: 127.0.0.1, port: " + std::to_string(tokens.port()) + ", sslMode: disable"});
+  ASSERT_EQ(carpool.post_control("/pause").status, 200);
+  std::vector<Wire> clients;
+  for (int i = 0; i < 12; i++) {
+    clients.push_back(knock(carpool, "cloud", "token" + std::to_string(i)));
+  }
+  ASSERT_EVENTUALLY(carpool.clients("authenticating") == 12);
+  ASSERT_EQ(carpool.post_control("/resume").status, 200);
+  for (Wire& client : clients) {
+    const Sign sign = answer(client);
+    EXPECT_TRUE(sign.in) << sign.message;
+  }
+}
+
+// Silence is no answer either, though it lasts longer than a client waits.
+TEST(TheLastWordOfPostgres, StandsWhereItKeepsSilentForLongerThanAcquireTimeout) {
+  PostgresCluster silent;
+  silent.admin("create role faithful login password 'right'");
+  silent.admin("grant all on database app to faithful");
+  silent.prepend_hba("host all faithful 127.0.0.1/32 scram-sha-256");
+  Carpool carpool({.auth = "mode: passthrough, recheck: 3s",
+                   .server = "host: 127.0.0.1, port: " + std::to_string(silent.port()),
+                   .pool = "acquireTimeout: 1s"});
+  ASSERT_TRUE(sign_in(carpool, "faithful", "right").in);
+  silent.freeze();
+  std::this_thread::sleep_for(3100ms);
+  EXPECT_TRUE(sign_in(carpool, "faithful", "right").in);
+  const Sign guess = sign_in(carpool, "faithful", "wrong");
+  EXPECT_EQ(guess.sqlstate, "08001");
+  EXPECT_NE(guess.message.find("keeps silent"), std::string::npos) << guess.message;
+  silent.thaw();
+}
+
 // ---- waiting
 
 TEST(AClientInPassthrough, WaitsWherePostgresIsFullAsATrustedOneDoes) {
