@@ -67,11 +67,35 @@ CredentialsPlan::CredentialsPlan(const config::Config& config)
   if (config.listen.tls.mode != config::TlsMode::Disable) tls = config.listen.tls;
 }
 
+CredentialsPlan CredentialsPlan::part(CredentialsPart part) const {
+  CredentialsPlan alone = *this;
+  if (part == CredentialsPart::Users) {
+    alone.tls = {};
+  } else {
+    alone.mode = config::AuthMode::Trust;
+    alone.scram_iterations = 0;
+    alone.users_file.clear();
+    alone.salts = {};
+  }
+  return alone;
+}
+
 Credentials Credentials::without_files(const CredentialsPlan& plan) {
-  CHECK(!plan.needs_files());
   Credentials made;
   made.scram_iterations = plan.scram_iterations;
   return made;
+}
+
+void Credentials::take(CredentialsPart part, Credentials theirs) {
+  if (part == CredentialsPart::Tls) {
+    tls = std::move(theirs.tls);
+    return;
+  }
+  scram_iterations = theirs.scram_iterations;
+  users = std::move(theirs.users);
+  // Salts stay as they were where nothing is said of them.
+  if (!theirs.salt_secret.empty()) salt_secret = std::move(theirs.salt_secret);
+  warnings = std::move(theirs.warnings);
 }
 
 std::string CredentialsPlan::describe() const {

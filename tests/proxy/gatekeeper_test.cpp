@@ -33,6 +33,15 @@ TEST_F(GatekeeperTest, StillKnowsWhoHasKeptItsSecret) {
   EXPECT_FALSE(keeper_.still_knows("alice", alice));
 }
 
+TEST_F(GatekeeperTest, APartThatIsTakenLeavesTheOtherAsItIs) {
+  take("\"alice\" \"secret\"\n");
+  const pg::ScramVerifier alice = keeper_.scram_start("alice", false).verifier;
+  keeper_.take(CredentialsPart::Tls, Credentials{});
+  EXPECT_TRUE(keeper_.still_knows("alice", alice));
+  keeper_.take(CredentialsPart::Users, Credentials{});
+  EXPECT_FALSE(keeper_.still_knows("alice", alice));
+}
+
 TEST_F(GatekeeperTest, AnUnknownUserLooksAsTheUsersDo) {
   // A verifier with a salt of 12 bytes and 7000 iterations.
   const Bytes salt(12, 7);
