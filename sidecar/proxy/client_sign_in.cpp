@@ -165,7 +165,7 @@ void Client::admit(Claimant who, const std::string& asked_for) {
       SignIn::Doors{proxy_.loop(), proxy_.gatekeeper(), proxy_.passthrough()}, std::move(who),
       asked_for, [this](const SignIn::Refusal* refusal) { signed_in(refusal); });
   Bytes out;
-  sign_in_->begin(auth, stream_.tls() != nullptr, out);
+  sign_in_->begin(auth, let_in_by_->tls.get(), out);
   stream_.write(out);
 }
 

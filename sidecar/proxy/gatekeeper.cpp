@@ -36,7 +36,8 @@ bool Gatekeeper::still_knows(const std::string& user, const pg::ScramVerifier& v
   return now != nullptr && *now == verifier;
 }
 
-pg::ScramExchange::Start Gatekeeper::scram_start(const std::string& user, bool under_tls) const {
+pg::ScramExchange::Start Gatekeeper::scram_start(const std::string& user,
+                                                 const net::TlsContext* shown) const {
   pg::ScramExchange::Start start;
   start.user = user;
   const std::optional<pg::Users>& users = credentials_.users;
@@ -47,9 +48,7 @@ pg::ScramExchange::Start Gatekeeper::scram_start(const std::string& user, bool u
       pg::mock_verifier(credentials_.salt_secret, user, mock_shape(user));
   start.verifier = verifier != nullptr ? *verifier : mock;
   start.server_nonce = pg::encode_base64(random_bytes(pg::kScramNonceBytes));
-  if (under_tls && credentials_.tls != nullptr) {
-    start.channel_binding = pg::tls_server_end_point(credentials_.tls->certificate());
-  }
+  if (shown != nullptr) start.channel_binding = pg::tls_server_end_point(shown->certificate());
   return start;
 }
 

@@ -33,7 +33,9 @@ class Gatekeeper {
   // Bytes that only this process can make out of `seed`, always the same.
   pg::ScramKey derive(ByteSpan seed) const { return pg::hmac_sha256(derive_secret_, seed); }
 
-  pg::ScramExchange::Start scram_start(const std::string& user, bool under_tls) const;
+  // `shown`: what the client's handshake was with, which may not be tls() any more; null: it came
+  // in clear.
+  pg::ScramExchange::Start scram_start(const std::string& user, const net::TlsContext* shown) const;
   // Whether the users' file that is in force now has this user with this very secret.
   bool still_knows(const std::string& user, const pg::ScramVerifier& verifier) const;
 

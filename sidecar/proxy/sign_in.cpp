@@ -30,10 +30,10 @@ SignIn::SignIn(const Doors& doors, Claimant who, std::string asked_for, Done don
       done_(std::move(done)),
       claim_{std::move(who), ""} {}
 
-void SignIn::begin(const config::Auth& auth, bool under_tls, Bytes& out) {
+void SignIn::begin(const config::Auth& auth, const net::TlsContext* shown, Bytes& out) {
   recheck_us_ = auth.recheck_us;
   if (auth.mode == config::AuthMode::ScramSha256) {
-    pg::ScramExchange::Start start = doors_.gatekeeper.scram_start(claim_.who.user, under_tls);
+    pg::ScramExchange::Start start = doors_.gatekeeper.scram_start(claim_.who.user, shown);
     verifier_ = start.verifier;
     scram_.emplace(std::move(start));
     scram_->append_request(out);

@@ -52,8 +52,8 @@ class SignIn {
   SignIn(const SignIn&) = delete;
   SignIn& operator=(const SignIn&) = delete;
 
-  // What to ask the client first.
-  void begin(const config::Auth& auth, bool under_tls, Bytes& out);
+  // What to ask the client first. `shown`: the context of its TLS; null: it came in clear.
+  void begin(const config::Auth& auth, const net::TlsContext* shown, Bytes& out);
   // A message of type 'p' (its body). Appends what to answer.
   void on_message(ByteSpan body, Bytes& out);
   // The longest message that is taken now, its type included.
