@@ -118,6 +118,19 @@ TEST(AskedTls, NeedsNoAlpnAndTakesPostgresqls) {
   }
 }
 
+// One of its bytes is 0x16, with which a handshake begins.
+TEST(AskedTls, IsAnsweredThoughTheRequestComesAByteAtATime) {
+  Carpool carpool(postgres(), {.listen = tls("allow")});
+  for (const std::uint32_t code : {kSslRequestCode, kGssRequestCode}) {
+    Wire wire = carpool.raw();
+    for (const char byte : untyped(code)) {
+      wire.send({&byte, 1});
+      std::this_thread::sleep_for(10ms);
+    }
+    EXPECT_EQ(wire.read_bytes(1), code == kSslRequestCode ? "S" : "N");
+  }
+}
+
 TEST(Tls, AClientThatVanishesInItsHandshakeOrBehindItLeavesNothing) {
   Carpool carpool(postgres(), {.listen = tls("allow")});
   ASSERT_TRUE(TlsWire(carpool.port()).sign_in());
