@@ -47,13 +47,19 @@ ConnectFailure describe_failure(std::string message) {
   ConnectFailure failure;
   // Where it happened inside PostgreSQL helps nobody.
   remove_lines(message, "LOCATION:");
-  // The last one counts.
+  // What the last attempt has said counts, be it a code or not.
+  std::size_t last = message.rfind("\nconnection to server ");
+  if (last == std::string::npos) last = 0;
   std::size_t said_at = std::string::npos;
   for (std::size_t at = find_code(message, 0); at != std::string::npos;
        at = find_code(message, at)) {
-    failure.sqlstate = message.substr(at, kCodeSize);
+    if (at > last) {
+      failure.sqlstate = message.substr(at, kCodeSize);
+      said_at = at;
+    } else {
+      last -= kCodeSize + 2;
+    }
     message.erase(at, kCodeSize + 2);
-    said_at = at;
   }
   if (failure.sqlstate == "53300") {
     failure.kind = pool::ConnectError::TooManyConnections;

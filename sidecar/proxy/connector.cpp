@@ -307,8 +307,9 @@ void Connector::watch(int events) {
 void Connector::advance() {
   poll_.close();
   const bool asked = used_password();
+  const std::string said = asked ? PQerrorMessage(conn_) : "";
   const PostgresPollingStatusType status = PQconnectPoll(conn_);
-  if (asked && !used_password()) note_refusal();
+  if (asked && !used_password()) note_refusal(said);
   if (const std::size_t place = current_place(); place != place_) {
     place_ = place;  // the next one has as long again
     start_deadline();
@@ -330,8 +331,13 @@ void Connector::advance() {
 
 // With sslmode=prefer libpq tries in clear what PostgreSQL has refused under TLS. What comes of
 // that, such as that pg_hba.conf has no line for it, takes nothing of the first word back.
-void Connector::note_refusal() {
-  ConnectFailure failure = describe_failure(PQerrorMessage(conn_));
+// `before`: what libpq had to say of attempts before this one.
+void Connector::note_refusal(const std::string& before) {
+  std::string message = PQerrorMessage(conn_);
+  if (message.starts_with(before)) message.erase(0, before.size());
+  // The line of the attempt that begins is begun.
+  if (message.ends_with(": ")) message.resize(std::min(message.rfind('\n'), message.size()));
+  ConnectFailure failure = describe_failure(std::move(message));
   failure.password_asked = true;
   if (failure.of_password()) attempt_->refusal = std::move(failure);
 }

@@ -36,6 +36,22 @@ TEST(ConnectFailure, OfSeveralAttemptsTellsAllAndMeansTheLast) {
       "\"x\"\nHINT:  more");
 }
 
+// PostgreSQL takes no TLS by its pg_hba.conf, and in clear it is a standby where a primary is
+// meant.
+TEST(ConnectFailure, IsNoRefusalWhereOnlyAnEarlierAttemptWasRefused) {
+  const ConnectFailure failure = describe_failure(
+      "connection to server at \"a\", port 1 failed: FATAL:  28000: pg_hba.conf rejects "
+      "connection, "
+      "SSL encryption\nLOCATION:  ClientAuthentication, auth.c:536\nconnection to server at \"a\", "
+      "port 1 failed: session is read-only\n");
+  EXPECT_EQ(failure.sqlstate, "");
+  EXPECT_EQ(failure.said, "");
+  EXPECT_TRUE(failure.passing());
+  EXPECT_EQ(failure.message,
+            "connection to server at \"a\", port 1 failed: FATAL:  pg_hba.conf rejects connection, "
+            "SSL encryption\nconnection to server at \"a\", port 1 failed: session is read-only");
+}
+
 TEST(ConnectFailure, IsOfAPasswordByLibpqsWordsAndByNoName) {
   EXPECT_EQ(describe_failure("connection to server at \"db\" (10.0.0.1), port 5432 failed: "
                              "fe_sendauth: no password supplied\n")
