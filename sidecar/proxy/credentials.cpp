@@ -38,12 +38,15 @@ std::optional<net::Pem> pem_of(const std::vector<CredentialsFile>& files, std::s
 // What salts are made from; empty where there is nothing. A passwordFile that cannot be read is no
 // error here: it is one for whoever opens a server.
 Result<Bytes> derive_salts(const CredentialsPlan& plan, const std::vector<CredentialsFile>& files,
-                           std::vector<std::string>& warnings) {
+                           bool known, std::vector<std::string>& warnings) {
   for (const CredentialsFile& file : files) {
     if (file.key == kSaltFile) {
-      const Result<Bytes> made = salt_secret_of_file(*file.text);
-      if (!made) return Error{file.name() + ": " + made.error().message};
-      return *made;
+      Result<Bytes> made = file.text ? salt_secret_of_file(*file.text) : file.text.error();
+      if (made) return made;
+      const std::string problem = file.name() + ": " + made.error().message;
+      if (!known) return Error{problem};
+      warnings.push_back(problem + ", so that salts stay as they were until a restart");
+      return Bytes();
     }
     if (file.key != kPasswordFile) continue;
     if (file.text) return salt_secret_of_password(*file.text);
@@ -130,9 +133,10 @@ std::string fingerprint_of(const std::vector<CredentialsFile>& files) {
 
 Result<Credentials> make_credentials(const CredentialsPlan& plan,
                                      const std::vector<CredentialsFile>& files,
-                                     ByteSpan salt_secret, ReadingProgress& progress) {
+                                     ByteSpan salt_secret, ReadingProgress& progress,
+                                     bool salts_known) {
   for (const CredentialsFile& file : files) {
-    if (file.text || file.key == kPasswordFile) continue;
+    if (file.text || file.key == kPasswordFile || file.key == kSaltFile) continue;
     return Error{file.name() + ": " + file.text.error().message};
   }
   Credentials made;
@@ -151,7 +155,7 @@ Result<Credentials> make_credentials(const CredentialsPlan& plan,
     const CredentialsFile& file = files.back();
     CHECK(file.key == "auth.usersFile");
     progress.set("hashing the passwords of auth.usersFile");
-    Result<Bytes> derived = derive_salts(plan, files, made.warnings);
+    Result<Bytes> derived = derive_salts(plan, files, salts_known, made.warnings);
     if (!derived) return derived.error();
     made.salt_secret = derived->empty() ? Bytes(salt_secret.begin(), salt_secret.end()) : *derived;
     Result<pg::Users> users =

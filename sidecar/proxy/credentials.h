@@ -87,9 +87,11 @@ std::vector<CredentialsFile> read_files(const CredentialsPlan& plan, ReadingProg
 // Of the files' contents, or of why they could not be read: equal ones mean the same.
 std::string fingerprint_of(const std::vector<CredentialsFile>& files);
 // What they say; an error names the file. `salt_secret`: as in pg::Users::Secrets, where the plan
-// has nothing to derive one from.
+// has nothing to derive one from. `salts_known`: that it came from this plan, so that it stays
+// where auth.saltFile has become bad, and that stops no change of the users' file.
 Result<Credentials> make_credentials(const CredentialsPlan& plan,
                                      const std::vector<CredentialsFile>& files,
-                                     ByteSpan salt_secret, ReadingProgress& progress);
+                                     ByteSpan salt_secret, ReadingProgress& progress,
+                                     bool salts_known = false);
 
 }  // namespace carpool::proxy

@@ -257,6 +257,18 @@ TEST_F(CredentialsTest, ASaltFileThatIsNoGoodIsAnError) {
   EXPECT_EQ(problem(), "auth.saltFile " + path_ + ": has fewer than 16 bytes");
 }
 
+TEST_F(CredentialsTest, ASaltFileThatBecomesBadStopsNoChangeOfTheUsersFile) {
+  write("\"alice\" \"secret\"\n");
+  for (const std::string bad : {path_ + ".none", std::string("/tmp"), std::string("/dev/null")}) {
+    config_.auth.salt_file = bad;
+    const Result<Credentials> made =
+        make_credentials(plan(), read_files(plan(), progress_), salt_secret_, progress_, true);
+    ASSERT_TRUE(made) << bad;
+    EXPECT_EQ(made->salt_secret, salt_secret_);
+    EXPECT_THAT(made->warnings, ElementsAre(HasSubstr("auth.saltFile " + bad)));
+  }
+}
+
 TEST_F(CredentialsTest, AChangeOfWhatSaltsComeFromIsAChange) {
   write("\"alice\" \"secret\"\n");
   const CredentialsPlan before = plan();
