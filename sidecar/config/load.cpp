@@ -238,6 +238,11 @@ Result<std::string> read_file(const std::string& path, std::size_t bytes_max) {
     error = fmt::format("cannot be read: {}", std::strerror(errno));
   } else if (!S_ISREG(info.st_mode)) {
     error = S_ISDIR(info.st_mode) ? "is a directory, not a file" : "is not a regular file";
+  } else if (static_cast<std::uint64_t>(info.st_size) > bytes_max) {
+    // Before a byte of it takes memory, of which a sidecar has little.
+    error = fmt::format("is larger than {} bytes", bytes_max);
+  } else {
+    text.reserve(static_cast<std::size_t>(info.st_size));
   }
   std::array<char, 65536> chunk;
   while (error.empty()) {

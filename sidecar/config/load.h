@@ -23,7 +23,7 @@ namespace carpool::config {
 inline constexpr std::size_t kFileBytes_max = 1024 * 1024;
 // Of the files that a configuration names: users' files of a hundred thousand, lists of
 // revocations.
-inline constexpr std::size_t kNamedFileBytes_max = 32 * kFileBytes_max;
+inline constexpr std::size_t kNamedFileBytes_max = 16 * kFileBytes_max;
 
 struct LoadResult {
   std::optional<Config> config;
