@@ -16,8 +16,9 @@ namespace {
 
 namespace log = proxy::log;
 using proxy::Credentials;
+using proxy::CredentialsPart;
 using proxy::CredentialsPlan;
-using proxy::CredentialsReader;
+using proxy::CredentialsReaders;
 
 double unix_seconds() {
   return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
@@ -82,6 +83,7 @@ void Reloader::start(Result<Credentials> credentials) {
     return events_.failed(kExitConfig);
   }
   take(std::move(*credentials));
+  current_->forget();
   if (Status status = proxy_->listen(); !status) {
     log::error(status.error().message);
     return events_.failed(kExitFailed);
@@ -143,28 +145,59 @@ void Reloader::settle() {
   if (!started_) return settle_before_start(*next.config);
   if (plan == current_->plan()) {
     pending_->reader.reset();
-    pending_->credentials.reset();
     if (apply(*next.config)) pending_.reset();
     return;
   }
   if (pending_->reader == nullptr || pending_->reader->plan() != plan) {
     pending_->reader = make_reader(plan);
-    pending_->credentials.reset();
-    if (plan.needs_files()) {
-      pending_->reader->read();
-    } else {
-      pending_->credentials = Credentials::without_files(plan);
-    }
+    pending_->reader->read();
     watch_files();
   }
-  if (!pending_->credentials) return settle_late();
-  if (!*pending_->credentials) return reject({problem_of(pending_->credentials->error())});
+  if (const Error* bad = bad_credentials()) return reject({problem_of(*bad)});
+  if (awaits_credentials()) return settle_late();
   if (!apply(*next.config)) return;
   // The same turn: nobody has seen the one without the other.
-  take(std::move(**pending_->credentials));
-  current_ = std::move(pending_->reader);
+  take_pending();
   pending_.reset();
   watch_files();
+}
+
+bool Reloader::is_meant_anew(CredentialsPart part) const {
+  const CredentialsPlan meant = pending_->reader->plan().part(part);
+  return meant.needs_files() && meant != current_->plan().part(part);
+}
+
+bool Reloader::awaits_credentials() const {
+  if (!pending_ || pending_->reader == nullptr) return false;
+  return std::any_of(proxy::kCredentialsParts.begin(), proxy::kCredentialsParts.end(),
+                     [this](CredentialsPart part) {
+                       return is_meant_anew(part) && !pending_->reader->last(part);
+                     });
+}
+
+const Error* Reloader::bad_credentials() const {
+  if (!pending_ || pending_->reader == nullptr) return nullptr;
+  for (const CredentialsPart part : proxy::kCredentialsParts) {
+    const std::optional<Result<Credentials>>& last = pending_->reader->last(part);
+    if (is_meant_anew(part) && last && !*last) return &last->error();
+  }
+  return nullptr;
+}
+
+// What is meant as before stays where it is bad, or late.
+void Reloader::take_pending() {
+  current_ = std::move(pending_->reader);
+  for (const CredentialsPart part : proxy::kCredentialsParts) {
+    const std::optional<Result<Credentials>>& last = current_->last(part);
+    if (!current_->plan().part(part).needs_files()) {
+      take(part, Credentials::without_files(current_->plan()));
+    } else if (last && *last) {
+      take(part, **last);
+    } else if (last) {
+      credentials_errors_[static_cast<std::size_t>(part)] = last->error().message;
+    }
+  }
+  current_->forget();
 }
 
 // Nobody is served yet, by whichever credentials: those of the newest file are waited for.
@@ -196,19 +229,23 @@ void Reloader::settle_late() {
   }
 }
 
-void Reloader::told(CredentialsReader& reader, Result<Credentials> credentials) {
-  if (&reader != current_.get()) {
-    pending_->credentials = std::move(credentials);
-    return settle();
+void Reloader::told(CredentialsReaders& readers, CredentialsPart part) {
+  if (&readers != current_.get()) return settle();
+  if (!started_) {
+    std::optional<Result<Credentials>> all = readers.all();
+    if (all) start(std::move(*all));
+    return;
   }
   said_late_ = false;
-  if (!started_) return start(std::move(credentials));
+  const Result<Credentials>& credentials = *readers.last(part);
   if (credentials) {
-    take(std::move(*credentials));
+    take(part, *credentials);
+    current_->forget();
     log::info("credentials reloaded");
   } else {
-    credentials_error_ = credentials.error().message;
-    log::error("credentials rejected, the old ones stay", {{"error", credentials_error_}});
+    std::string& error = credentials_errors_[static_cast<std::size_t>(part)];
+    error = credentials.error().message;
+    log::error("credentials rejected, the old ones stay", {{"error", error}});
   }
 }
 
@@ -220,7 +257,7 @@ bool Reloader::reads() const {
 void Reloader::be_patient() {
   Micros left_us = kPatience_us + kMicrosPerMilli;
   bool waits = false;
-  const auto add = [&](const CredentialsReader& reader) {
+  const auto add = [&](const CredentialsReaders& reader) {
     const Micros reading_us = reader.reading_us();
     if (reading_us == 0 || reading_us >= kPatience_us) return;
     waits = true;
@@ -241,12 +278,10 @@ void Reloader::be_patient() {
   });
 }
 
-std::unique_ptr<CredentialsReader> Reloader::make_reader(const CredentialsPlan& plan) {
-  return std::make_unique<CredentialsReader>(
+std::unique_ptr<CredentialsReaders> Reloader::make_reader(const CredentialsPlan& plan) {
+  return std::make_unique<CredentialsReaders>(
       loop_, aside_, plan, proxy_->gatekeeper().salt_secret(),
-      [this](CredentialsReader& reader, Result<Credentials> credentials) {
-        told(reader, std::move(credentials));
-      });
+      [this](CredentialsReaders& readers, CredentialsPart part) { told(readers, part); });
 }
 
 // ---- in force or not
@@ -315,10 +350,19 @@ void Reloader::reject(const std::vector<config::Problem>& problems) {
 }
 
 void Reloader::take(Credentials credentials) {
-  credentials_error_.clear();
-  credentials_warnings_ = credentials.warnings;
-  for (const std::string& warning : credentials_warnings_) log::warn(warning);
-  proxy_->gatekeeper().take(std::move(credentials));
+  Credentials tls;
+  tls.tls = std::move(credentials.tls);
+  take(CredentialsPart::Tls, std::move(tls));
+  take(CredentialsPart::Users, std::move(credentials));
+}
+
+void Reloader::take(CredentialsPart part, Credentials credentials) {
+  credentials_errors_[static_cast<std::size_t>(part)].clear();
+  if (part == CredentialsPart::Users) {
+    credentials_warnings_ = credentials.warnings;
+    for (const std::string& warning : credentials_warnings_) log::warn(warning);
+  }
+  proxy_->gatekeeper().take(part, std::move(credentials));
 }
 
 // ---- files
@@ -354,8 +398,7 @@ std::vector<std::string> Reloader::late() const {
   if (started_ && current_->reading_us() >= kPatience_us) {
     late.push_back(current_->describe() + ": the old credentials stay meanwhile");
   }
-  if (pending_ && pending_->reader != nullptr && !pending_->credentials &&
-      pending_->reader->reading_us() >= kPatience_us) {
+  if (awaits_credentials() && pending_->reader->reading_us() >= kPatience_us) {
     late.push_back(pending_->reader->describe() +
                    (pending_->rest_in_force ? ": the rest of the change is in force"
                                             : ": the whole change waits, " + pending_->said));
@@ -372,11 +415,12 @@ admin::ConfigView Reloader::view() const {
   for (const auto* more : {&mount_warnings_, &open_secrets_, &credentials_warnings_}) {
     view.warnings.insert(view.warnings.end(), more->begin(), more->end());
   }
-  if (!credentials_error_.empty()) {
-    view.warnings.push_back("credentials rejected, the old ones stay: " + credentials_error_);
+  view.credentials_last_reload_successful = bad_credentials() == nullptr;
+  for (const std::string& error : credentials_errors_) {
+    if (error.empty()) continue;
+    view.warnings.push_back("credentials rejected, the old ones stay: " + error);
+    view.credentials_last_reload_successful = false;
   }
-  const bool next_are_good = !pending_ || !pending_->credentials || *pending_->credentials;
-  view.credentials_last_reload_successful = credentials_error_.empty() && next_are_good;
   return view;
 }
 

@@ -8,11 +8,14 @@
 // Credentials are read aside, since their files may take long or hang. A change waits for those
 // that it needs, so that it comes whole, or is rejected whole; but not longer than kPatience_us:
 // then the rest of it comes first, where that is a configuration in its own right, and the
-// credentials come late and alone. A later change is not held up by an older one that waits.
+// credentials come late and alone. A later change is not held up by an older one that waits. Where
+// no change is meant but files have other contents, each part of them (CredentialsPart) comes, or
+// is rejected, by itself.
 //
 // Invariant: what is in force would have been accepted at a start.
 #pragma once
 
+#include <array>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -26,7 +29,7 @@
 #include "net/file_watch.h"
 #include "net/loop.h"
 #include "net/timer.h"
-#include "proxy/credentials_reader.h"
+#include "proxy/credentials_readers.h"
 #include "proxy/proxy.h"
 
 namespace carpool {
@@ -68,9 +71,8 @@ class Reloader {
   // A valid file that is not, or not wholly, in force.
   struct Pending {
     config::LoadResult loaded;
-    // Of other credentials than those in force, and what came of it. Null: none are meant.
-    std::unique_ptr<proxy::CredentialsReader> reader;
-    std::optional<Result<proxy::Credentials>> credentials;
+    // Of other credentials than those in force. Null: none are meant.
+    std::unique_ptr<proxy::CredentialsReaders> reader;
     bool rest_in_force = false;  // all but the credentials
     std::string said;            // why it is not in force, as it was told last
   };
@@ -81,12 +83,19 @@ class Reloader {
   void settle();
   void settle_before_start(const config::Config& next);
   void settle_late();
-  void told(proxy::CredentialsReader& reader, Result<proxy::Credentials> credentials);
+  // Of the parts that are meant to be others than those in force: whether one is still to be read,
+  // and what is wrong with one; null: nothing.
+  bool awaits_credentials() const;
+  const Error* bad_credentials() const;
+  bool is_meant_anew(proxy::CredentialsPart part) const;
+  void told(proxy::CredentialsReaders& readers, proxy::CredentialsPart part);
   void start(Result<proxy::Credentials> credentials);
   bool apply(const config::Config& next);
   void take(proxy::Credentials credentials);
+  void take(proxy::CredentialsPart part, proxy::Credentials credentials);
+  void take_pending();
   void reject(const std::vector<config::Problem>& problems);
-  std::unique_ptr<proxy::CredentialsReader> make_reader(const proxy::CredentialsPlan& plan);
+  std::unique_ptr<proxy::CredentialsReaders> make_reader(const proxy::CredentialsPlan& plan);
   void be_patient();
   void watch_files();
   void look_for_open_secrets();
@@ -105,9 +114,10 @@ class Reloader {
 
   std::string seen_hash_;  // of the last file that was looked at
   std::optional<Pending> pending_;
-  std::unique_ptr<proxy::CredentialsReader> current_;  // of the credentials in force
-  std::string credentials_error_;  // of their last reading; empty: they are as the files say
-  bool said_late_ = false;         // that this reading is late
+  std::unique_ptr<proxy::CredentialsReaders> current_;  // of the credentials in force
+  // Of their last reading, by part; empty: they are as the files say.
+  std::array<std::string, proxy::kCredentialsParts.size()> credentials_errors_;
+  bool said_late_ = false;  // that this reading is late
 
   admin::ConfigView view_;                         // what does not change by itself
   std::vector<std::string> mount_warnings_;        // about how the file is mounted

@@ -89,7 +89,7 @@ int run_convert(const std::string& ini_file, const std::string& userlist_file, s
   }
   std::optional<std::string> userlist;
   if (!userlist_file.empty()) {
-    Result<std::string> text = config::read_file(userlist_file);
+    Result<std::string> text = config::read_file(userlist_file, config::kNamedFileBytes_max);
     if (!text) {
       err << userlist_file << ": " << text.error().message << "\n";
       return kExitNoInput;

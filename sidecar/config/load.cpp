@@ -227,7 +227,7 @@ LoadResult load_environment(const Environment& env) {
   return result;
 }
 
-Result<std::string> read_file(const std::string& path) {
+Result<std::string> read_file(const std::string& path, std::size_t bytes_max) {
   // O_NONBLOCK: opening a FIFO must not wait for a writer.
   int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (fd < 0) return Error{fmt::format("cannot be read: {}", std::strerror(errno))};
@@ -238,6 +238,11 @@ Result<std::string> read_file(const std::string& path) {
     error = fmt::format("cannot be read: {}", std::strerror(errno));
   } else if (!S_ISREG(info.st_mode)) {
     error = S_ISDIR(info.st_mode) ? "is a directory, not a file" : "is not a regular file";
+  } else if (static_cast<std::uint64_t>(info.st_size) > bytes_max) {
+    // Before a byte of it takes memory, of which a sidecar has little.
+    error = fmt::format("is larger than {} bytes", bytes_max);
+  } else {
+    text.reserve(static_cast<std::size_t>(info.st_size));
   }
   std::array<char, 65536> chunk;
   while (error.empty()) {
@@ -246,8 +251,8 @@ Result<std::string> read_file(const std::string& path) {
     if (got < 0) error = fmt::format("cannot be read: {}", std::strerror(errno));
     if (got <= 0) break;
     text.append(chunk.data(), static_cast<std::size_t>(got));
-    if (text.size() > kFileBytes_max) {
-      error = fmt::format("is larger than {} bytes", kFileBytes_max);
+    if (text.size() > bytes_max) {
+      error = fmt::format("is larger than {} bytes", bytes_max);
     }
   }
   close(fd);

@@ -21,6 +21,9 @@ namespace carpool::config {
 
 // The longest file that is read: a ConfigMap holds at most 1 MiB as well.
 inline constexpr std::size_t kFileBytes_max = 1024 * 1024;
+// Of the files that a configuration names: users' files of a hundred thousand, lists of
+// revocations.
+inline constexpr std::size_t kNamedFileBytes_max = 16 * kFileBytes_max;
 
 struct LoadResult {
   std::optional<Config> config;
@@ -36,8 +39,8 @@ LoadResult load_text(std::string_view yaml, const Environment& env);
 // hash is that of the effective configuration, secrets masked.
 LoadResult load_environment(const Environment& env);
 
-// The content of a file of at most kFileBytes_max bytes.
-Result<std::string> read_file(const std::string& path);
+// The content of a file of at most so many bytes.
+Result<std::string> read_file(const std::string& path, std::size_t bytes_max = kFileBytes_max);
 
 // read_file and load_text; an unreadable file is one problem without a line, and no sha256.
 LoadResult load_file(const std::string& path, const Environment& env);

@@ -101,7 +101,7 @@ bool trust(SSL_CTX* context, const Pem& pem) {
 }  // namespace
 
 Result<std::unique_ptr<TlsContext>> TlsContext::make(const Pem& certificate, const Pem& key,
-                                                     const Pem& authorities) {
+                                                     const std::optional<Pem>& authorities) {
   ERR_clear_error();
   SSL_CTX* context = SSL_CTX_new(TLS_server_method());
   if (context == nullptr) return tls_error("TLS");
@@ -114,10 +114,10 @@ Result<std::unique_ptr<TlsContext>> TlsContext::make(const Pem& certificate, con
   SSL_CTX_set_alpn_select_cb(context, select_alpn, nullptr);
   if (!use_chain(context, certificate)) return tls_error(certificate.name);
   if (!use_key(context, key)) return tls_error(key.name);
-  if (!authorities.text.empty()) {
-    if (!trust(context, authorities)) return tls_error(authorities.name);
+  if (authorities) {
+    if (!trust(context, *authorities)) return tls_error(authorities->name);
     SSL_CTX_set_verify(context, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, nullptr);
-    made->authorities_ = authorities.text;
+    made->authorities_ = authorities->text;
   }
   unsigned char* der = nullptr;
   const int size = i2d_X509(SSL_CTX_get0_certificate(context), &der);

@@ -23,10 +23,11 @@ struct Pem {
 
 class TlsContext {
  public:
-  // `certificate` is a chain, the leaf first. `authorities` with an empty text: no certificate is
-  // asked of clients. A key under a passphrase is an error: there is nobody to ask for it.
+  // `certificate` is a chain, the leaf first. Without `authorities` no certificate is asked of
+  // clients; with some that hold none it is an error, lest an empty file let everybody in. A key
+  // under a passphrase is an error: there is nobody to ask for it.
   static Result<std::unique_ptr<TlsContext>> make(const Pem& certificate, const Pem& key,
-                                                  const Pem& authorities);
+                                                  const std::optional<Pem>& authorities);
   ~TlsContext();
   TlsContext(const TlsContext&) = delete;
   TlsContext& operator=(const TlsContext&) = delete;

@@ -43,7 +43,9 @@ Startup parse_message(Startup startup, ByteSpan body) {
     }
   }
   if (!reader.rest().empty()) return bad("the startup packet goes on behind its end");
-  if (startup.user.empty()) return bad("no user name in the startup packet");
+  if (startup.user.empty()) {
+    return bad("no PostgreSQL user name specified in startup packet", "28000");
+  }
   if (startup.database.empty()) startup.database = startup.user;
   startup.kind = Startup::Kind::Message;
   return startup;
@@ -80,7 +82,7 @@ Startup parse_startup(ByteSpan in) {
     startup.cancel_secret = body.subspan(4);
     return startup;
   }
-  if (code >> 16 != 3) return bad("only protocol version 3 is spoken here");
+  if (code >> 16 != 3) return bad("only protocol version 3 is spoken here", "0A000");
   startup.version = code;
   return parse_message(std::move(startup), body);
 }

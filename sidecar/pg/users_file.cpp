@@ -11,7 +11,7 @@ constexpr std::size_t kWarningsMax = 100;
 constexpr std::size_t kShapesMax = 100;
 
 bool is_space(char c) {
-  return c == ' ' || c == '\t' || c == '\r';
+  return c == ' ' || c == '\t' || c == '\r' || c == '\v' || c == '\f';
 }
 
 void skip_space(std::string_view& line) {
@@ -19,7 +19,8 @@ void skip_space(std::string_view& line) {
 }
 
 // A text in quotes at the start of the line, which is then behind it.
-Result<std::string> take_text(std::string_view& line, std::string_view what) {
+Result<std::string> take_text(std::string_view& line, std::string_view what,
+                              std::size_t bytes_max) {
   const auto error = [&what](std::string_view problem) {
     return Error{std::string(what) + " " + std::string(problem)};
   };
@@ -34,7 +35,7 @@ Result<std::string> take_text(std::string_view& line, std::string_view what) {
       ++at;
     } else {
       line.remove_prefix(at + 1);
-      if (text.size() > kUserTextBytesMax) return error("is too long");
+      if (text.size() > bytes_max) return error("is too long");
       if (text.find('\0') != std::string::npos) return error("holds a zero byte");
       return text;
     }
@@ -66,11 +67,12 @@ Result<Users> Users::parse(std::string_view text, const Secrets& secrets) {
     };
     skip_space(line);
     if (line.empty() || line.front() == ';' || line.front() == '#') continue;
-    Result<std::string> user = take_text(line, "the user");
+    Result<std::string> user = take_text(line, "the user", kUserNameBytesMax);
     if (!user) return at_line(user.error().message);
     if (user->empty()) return at_line("the user is empty");
     skip_space(line);
-    const Result<std::string> secret = take_text(line, "the password or verifier");
+    const Result<std::string> secret =
+        take_text(line, "the password or verifier", kUserPasswordBytesMax);
     if (!secret) return at_line(secret.error().message);
     if (seen.size() >= kUsersMax) return at_line("there are too many users");
     if (!seen.insert(*user).second) {

@@ -23,7 +23,9 @@
 namespace carpool::pg {
 
 inline constexpr std::size_t kUsersMax = 100'000;
-inline constexpr std::size_t kUserTextBytesMax = 1024;
+inline constexpr std::size_t kUserNameBytesMax = 1024;
+// As long as PostgreSQL takes one in a message (PG_MAX_AUTH_TOKEN_LENGTH, less length and zero).
+inline constexpr std::size_t kUserPasswordBytesMax = 65'535 - 4 - 1;
 
 class Users {
  public:

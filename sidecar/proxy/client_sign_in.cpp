@@ -51,19 +51,21 @@ std::size_t Client::process_startup(ByteSpan in) {
           return in.size();
         }
         asked = true;
-        if (startup.kind == pg::Startup::Kind::SslRequest && stream_.tls() == nullptr &&
-            proxy_.gatekeeper().tls() != nullptr) {
-          // What came behind the request in the clear must not be taken for what TLS protects.
-          if (taken < in.size()) {
-            reject(RejectReason::ProtocolError, "08P01", "bytes behind an SSLRequest");
-            return in.size();
-          }
-          stream_.write(as_bytes("S"));
-          if (!start_tls()) close();
+        const bool ssl = startup.kind == pg::Startup::Kind::SslRequest;
+        const bool yes = ssl && stream_.tls() == nullptr && proxy_.gatekeeper().tls() != nullptr;
+        if (!yes) stream_.write(as_bytes("N"));
+        // What came behind the request in the clear must not be taken for what is protected.
+        // PostgreSQL refuses it whatever it answers.
+        if (taken < in.size()) {
+          reject(RejectReason::ProtocolError, "08P01",
+                 ssl ? "received unencrypted data after SSL request"
+                     : "received unencrypted data after GSSAPI encryption request");
           return in.size();
         }
-        stream_.write(as_bytes("N"));
-        break;
+        if (!yes) return taken;
+        stream_.write(as_bytes("S"));
+        if (!start_tls()) close();
+        return in.size();
       }
       case pg::Startup::Kind::Cancel:
         proxy_.cancel_request(startup.cancel_pid, startup.cancel_secret);
@@ -165,7 +167,7 @@ void Client::admit(Claimant who, const std::string& asked_for) {
       SignIn::Doors{proxy_.loop(), proxy_.gatekeeper(), proxy_.passthrough()}, std::move(who),
       asked_for, [this](const SignIn::Refusal* refusal) { signed_in(refusal); });
   Bytes out;
-  sign_in_->begin(auth, stream_.tls() != nullptr, out);
+  sign_in_->begin(auth, let_in_by_->tls.get(), out);
   stream_.write(out);
 }
 
@@ -210,7 +212,7 @@ void Client::enter_pool() {
   session_.emplace(pool->tables().states,
                    pool->tables().states.make(entrance->settings.parameters));
   if (sign_in != nullptr && !sign_in->password().empty()) {
-    pool->client_passwords().taken(sign_in->password(), sign_in->taken_us());
+    pool->password_taken(sign_in->password(), sign_in->taken_us());
   }
   wait_for_greeting();
 }
@@ -269,6 +271,12 @@ bool Client::must_use_tls() const {
 }
 
 bool Client::start_tls() {
+  // A byte that goes on with what has come before it begins no handshake: 0x16 is the code of an
+  // SSLRequest, too.
+  if (direct_tls_ && !pending_.empty()) {
+    direct_tls_ = false;
+    return true;
+  }
   const std::shared_ptr<net::TlsContext>& context = proxy_.gatekeeper().tls();
   SSL* ssl = context->accept(stream_.fd());
   if (ssl == nullptr) return false;

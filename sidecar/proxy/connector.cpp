@@ -4,6 +4,8 @@
 #include <libpq-fe.h>
 
 #include <algorithm>
+#include <optional>
+#include <utility>
 
 #include "config/conninfo.h"
 #include "net/resolver.h"
@@ -58,6 +60,8 @@ struct Connector::Attempt {
   std::string resolve_error;
   std::string silent;     // of those that were taken out: for people
   Micros timeout_us = 0;  // for each place; 0: none
+  // Of a password, by what libpq has tried before what it tries now.
+  std::optional<ConnectFailure> refusal;
 
   void set(const std::string& keyword, const std::string& value) {
     for (auto& option : options) {
@@ -237,6 +241,9 @@ void Connector::connect() {
   }
   add(nullptr, nullptr);
 
+  // With a hook, be it libpq's own, a key under a passphrase that no sslpassword tells is an error.
+  // Without one OpenSSL asks at the terminal or reads standard input, and the loop waits.
+  PQsetSSLKeyPassHook_OpenSSL(PQdefaultSSLKeyPassHook_OpenSSL);
   conn_ = PQconnectStartParams(keywords.data(), values.data(), 0);
   if (conn_ == nullptr) return fail({pool::ConnectError::Other, "", "out of memory"});
   if (PQstatus(conn_) == CONNECTION_BAD) return fail(describe_failure(PQerrorMessage(conn_)));
@@ -299,7 +306,10 @@ void Connector::watch(int events) {
 
 void Connector::advance() {
   poll_.close();
+  const bool asked = used_password();
+  const std::string said = asked ? PQerrorMessage(conn_) : "";
   const PostgresPollingStatusType status = PQconnectPoll(conn_);
+  if (asked && !used_password()) note_refusal(said);
   if (const std::size_t place = current_place(); place != place_) {
     place_ = place;  // the next one has as long again
     start_deadline();
@@ -319,13 +329,31 @@ void Connector::advance() {
   }
 }
 
+// With sslmode=prefer libpq tries in clear what PostgreSQL has refused under TLS. What comes of
+// that, such as that pg_hba.conf has no line for it, takes nothing of the first word back.
+// `before`: what libpq had to say of attempts before this one.
+void Connector::note_refusal(const std::string& before) {
+  std::string message = PQerrorMessage(conn_);
+  if (message.starts_with(before)) message.erase(0, before.size());
+  // The line of the attempt that begins is begun.
+  if (message.ends_with(": ")) message.resize(std::min(message.rfind('\n'), message.size()));
+  ConnectFailure failure = describe_failure(std::move(message));
+  failure.password_asked = true;
+  if (failure.of_password()) attempt_->refusal = std::move(failure);
+}
+
 void Connector::fail(ConnectFailure failure) {
   poll_.close();
   deadline_.stop();
   soon_.stop();
   files_read_.reset();
-  failure.message = attempt_->files->in_words(failure.message) + attempt_->silent;
   failure.password_asked = conn_ != nullptr && used_password();
+  if (attempt_->refusal && !failure.of_password()) {
+    // libpq's message has both.
+    std::swap(failure, *attempt_->refusal);
+    failure.message = attempt_->refusal->message;
+  }
+  failure.message = attempt_->files->in_words(failure.message) + attempt_->silent;
   on_done_(&failure);
 }
 

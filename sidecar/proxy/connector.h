@@ -105,6 +105,7 @@ class Connector {
   void on_deadline();
   void advance();
   void watch(int events);
+  void note_refusal(const std::string& before);
   void fail(ConnectFailure failure);
 
   net::Loop& loop_;

@@ -27,23 +27,26 @@ std::vector<NamedPath> paths_of(const CredentialsPlan& plan) {
   return paths;
 }
 
-// With an empty text where the plan names no such file.
-net::Pem pem_of(const std::vector<CredentialsFile>& files, std::string_view key) {
+// None where the plan names no such file.
+std::optional<net::Pem> pem_of(const std::vector<CredentialsFile>& files, std::string_view key) {
   for (const CredentialsFile& file : files) {
-    if (file.key == key) return {file.name(), *file.text};
+    if (file.key == key) return net::Pem{file.name(), *file.text};
   }
-  return {std::string(key), ""};
+  return std::nullopt;
 }
 
 // What salts are made from; empty where there is nothing. A passwordFile that cannot be read is no
 // error here: it is one for whoever opens a server.
 Result<Bytes> derive_salts(const CredentialsPlan& plan, const std::vector<CredentialsFile>& files,
-                           std::vector<std::string>& warnings) {
+                           bool known, std::vector<std::string>& warnings) {
   for (const CredentialsFile& file : files) {
     if (file.key == kSaltFile) {
-      const Result<Bytes> made = salt_secret_of_file(*file.text);
-      if (!made) return Error{file.name() + ": " + made.error().message};
-      return *made;
+      Result<Bytes> made = file.text ? salt_secret_of_file(*file.text) : file.text.error();
+      if (made) return made;
+      const std::string problem = file.name() + ": " + made.error().message;
+      if (!known) return Error{problem};
+      warnings.push_back(problem + ", so that salts stay as they were until a restart");
+      return Bytes();
     }
     if (file.key != kPasswordFile) continue;
     if (file.text) return salt_secret_of_password(*file.text);
@@ -67,11 +70,35 @@ CredentialsPlan::CredentialsPlan(const config::Config& config)
   if (config.listen.tls.mode != config::TlsMode::Disable) tls = config.listen.tls;
 }
 
+CredentialsPlan CredentialsPlan::part(CredentialsPart part) const {
+  CredentialsPlan alone = *this;
+  if (part == CredentialsPart::Users) {
+    alone.tls = {};
+  } else {
+    alone.mode = config::AuthMode::Trust;
+    alone.scram_iterations = 0;
+    alone.users_file.clear();
+    alone.salts = {};
+  }
+  return alone;
+}
+
 Credentials Credentials::without_files(const CredentialsPlan& plan) {
-  CHECK(!plan.needs_files());
   Credentials made;
   made.scram_iterations = plan.scram_iterations;
   return made;
+}
+
+void Credentials::take(CredentialsPart part, Credentials theirs) {
+  if (part == CredentialsPart::Tls) {
+    tls = std::move(theirs.tls);
+    return;
+  }
+  scram_iterations = theirs.scram_iterations;
+  users = std::move(theirs.users);
+  // Salts stay as they were where nothing is said of them.
+  if (!theirs.salt_secret.empty()) salt_secret = std::move(theirs.salt_secret);
+  warnings = std::move(theirs.warnings);
 }
 
 std::string CredentialsPlan::describe() const {
@@ -86,7 +113,8 @@ std::vector<CredentialsFile> read_files(const CredentialsPlan& plan, ReadingProg
   std::vector<CredentialsFile> files;
   for (const NamedPath& one : paths_of(plan)) {
     progress.set(one.key);
-    files.push_back({one.key, *one.path, config::read_file(*one.path)});
+    files.push_back(
+        {one.key, *one.path, config::read_file(*one.path, config::kNamedFileBytes_max)});
   }
   return files;
 }
@@ -105,17 +133,21 @@ std::string fingerprint_of(const std::vector<CredentialsFile>& files) {
 
 Result<Credentials> make_credentials(const CredentialsPlan& plan,
                                      const std::vector<CredentialsFile>& files,
-                                     ByteSpan salt_secret, ReadingProgress& progress) {
+                                     ByteSpan salt_secret, ReadingProgress& progress,
+                                     bool salts_known) {
   for (const CredentialsFile& file : files) {
-    if (file.text || file.key == kPasswordFile) continue;
+    if (file.text || file.key == kPasswordFile || file.key == kSaltFile) continue;
     return Error{file.name() + ": " + file.text.error().message};
   }
   Credentials made;
   made.scram_iterations = plan.scram_iterations;
   if (plan.reads_tls()) {
-    Result<std::unique_ptr<net::TlsContext>> context = net::TlsContext::make(
-        pem_of(files, "listen.tls.certFile"), pem_of(files, "listen.tls.keyFile"),
-        pem_of(files, "listen.tls.caFile"));
+    const auto named = [&files](const char* key) {
+      return pem_of(files, key).value_or(net::Pem{key, ""});
+    };
+    Result<std::unique_ptr<net::TlsContext>> context =
+        net::TlsContext::make(named("listen.tls.certFile"), named("listen.tls.keyFile"),
+                              pem_of(files, "listen.tls.caFile"));
     if (!context) return context.error();
     made.tls = std::move(*context);
   }
@@ -123,7 +155,7 @@ Result<Credentials> make_credentials(const CredentialsPlan& plan,
     const CredentialsFile& file = files.back();
     CHECK(file.key == "auth.usersFile");
     progress.set("hashing the passwords of auth.usersFile");
-    Result<Bytes> derived = derive_salts(plan, files, made.warnings);
+    Result<Bytes> derived = derive_salts(plan, files, salts_known, made.warnings);
     if (!derived) return derived.error();
     made.salt_secret = derived->empty() ? Bytes(salt_secret.begin(), salt_secret.end()) : *derived;
     Result<pg::Users> users =

@@ -4,7 +4,9 @@
 // where they keep nobody waiting (CredentialsReader). Nothing here touches what the loop owns.
 #pragma once
 
+#include <array>
 #include <atomic>
+#include <cstdint>
 #include <memory>
 #include <optional>
 #include <string>
@@ -19,6 +21,13 @@
 
 namespace carpool::proxy {
 
+// What stands for itself: one of them may be bad, or late, and the other is of use all the same.
+enum class CredentialsPart : std::uint8_t {
+  Tls,    // listen.tls: certificate, key and authorities, which fit each other or do not
+  Users,  // auth: the users' file, and what its salts are made of
+};
+inline constexpr std::array kCredentialsParts = {CredentialsPart::Tls, CredentialsPart::Users};
+
 // Which files are read, and what for. Equal ones read the same files in the same way; what a
 // configuration does not use is left out.
 struct CredentialsPlan {
@@ -27,6 +36,8 @@ struct CredentialsPlan {
   bool needs_files() const { return reads_users() || reads_tls(); }
   bool reads_users() const { return mode == config::AuthMode::ScramSha256; }
   bool reads_tls() const { return tls.mode != config::TlsMode::Disable; }
+  // A plan of that part alone.
+  CredentialsPlan part(CredentialsPart part) const;
   // The paths, for people: "auth.usersFile /a, listen.tls.certFile /b".
   std::string describe() const;
   bool operator==(const CredentialsPlan&) const = default;
@@ -39,8 +50,10 @@ struct CredentialsPlan {
 };
 
 struct Credentials {
-  // Those of a plan that needs no files.
+  // Those of a plan before its files have been read: all, where it needs none.
   static Credentials without_files(const CredentialsPlan& plan);
+  // That part of theirs instead of its own.
+  void take(CredentialsPart part, Credentials theirs);
 
   std::uint32_t scram_iterations = 4096;  // of users that there are not
   std::shared_ptr<net::TlsContext> tls;   // null: TLS is not spoken
@@ -74,9 +87,11 @@ std::vector<CredentialsFile> read_files(const CredentialsPlan& plan, ReadingProg
 // Of the files' contents, or of why they could not be read: equal ones mean the same.
 std::string fingerprint_of(const std::vector<CredentialsFile>& files);
 // What they say; an error names the file. `salt_secret`: as in pg::Users::Secrets, where the plan
-// has nothing to derive one from.
+// has nothing to derive one from. `salts_known`: that it came from this plan, so that it stays
+// where auth.saltFile has become bad, and that stops no change of the users' file.
 Result<Credentials> make_credentials(const CredentialsPlan& plan,
                                      const std::vector<CredentialsFile>& files,
-                                     ByteSpan salt_secret, ReadingProgress& progress);
+                                     ByteSpan salt_secret, ReadingProgress& progress,
+                                     bool salts_known = false);
 
 }  // namespace carpool::proxy

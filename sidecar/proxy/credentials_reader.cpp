@@ -25,9 +25,14 @@ struct CredentialsReader::Making {
 
 // Shared with its thread, which has filled it in when its end is told on the loop.
 struct CredentialsReader::Job {
-  Job(const CredentialsPlan& p, const Bytes& s, const std::string& k, std::shared_ptr<Making> m,
-      Micros since)
-      : plan(p), salt_secret(s), known(k), making(std::move(m)), since_us(since) {}
+  Job(const CredentialsPlan& p, const Bytes& s, bool salts, const std::string& k,
+      std::shared_ptr<Making> m, Micros since)
+      : plan(p),
+        salt_secret(s),
+        salts_known(salts),
+        known(k),
+        making(std::move(m)),
+        since_us(since) {}
 
   void run() {
     const std::vector<CredentialsFile> files = read_files(plan, progress);
@@ -37,12 +42,13 @@ struct CredentialsReader::Job {
       made_by_another = true;
       return;
     }
-    credentials = make_credentials(plan, files, salt_secret, progress);
+    credentials = make_credentials(plan, files, salt_secret, progress, salts_known);
     making->end(fingerprint);
   }
 
   const CredentialsPlan plan;
   const Bytes salt_secret;
+  const bool salts_known;
   const std::string known;
   const std::shared_ptr<Making> making;
   const Micros since_us;
@@ -81,7 +87,8 @@ bool CredentialsReader::may_start() const {
 
 void CredentialsReader::start() {
   const std::uint64_t number = ++numbers_;
-  auto job = std::make_shared<Job>(plan_, salt_secret_, told_fingerprint_, making_, loop_.now_us());
+  auto job = std::make_shared<Job>(plan_, salt_secret_, salts_known_, told_fingerprint_, making_,
+                                   loop_.now_us());
   // Where there is no thread, the next read() tries again: one comes with each look at the files.
   again_ = !aside_.run([job] { job->run(); },
                        [this, number, alive = std::weak_ptr(alive_)] {
@@ -109,6 +116,7 @@ void CredentialsReader::ended(std::uint64_t number) {
   told_fingerprint_ = job->fingerprint;
   if (const Result<Credentials>& made = *job->credentials; made && !made->salt_secret.empty()) {
     salt_secret_ = made->salt_secret;
+    salts_known_ = true;
   }
   // A copy: this may go together with the reader.
   const Told told = told_;

@@ -55,7 +55,8 @@ class CredentialsReader {
   net::Loop& loop_;
   net::Aside& aside_;
   const CredentialsPlan plan_;
-  Bytes salt_secret_;  // of the latest that were good
+  Bytes salt_secret_;         // of the latest that were good
+  bool salts_known_ = false;  // there were some
   const Told told_;
   const std::shared_ptr<Making> making_;
   std::map<std::uint64_t, std::shared_ptr<Job>> jobs_;  // that run, by number; later is greater

@@ -21,27 +21,28 @@ class Gatekeeper {
 
   // In force from now on; until the first, nobody signs in by a users' file and no TLS is spoken.
   void take(Credentials credentials);
+  // That part of them, and the other stays.
+  void take(CredentialsPart part, Credentials credentials);
   // From which the salts of users are made that a users' file gives in plain, and of those that
   // there are not; for who reads the file. Random until Credentials bring one.
-  const Bytes& salt_secret() const { return salt_secret_; }
+  const Bytes& salt_secret() const { return credentials_.salt_secret; }
 
   // Null: TLS is not spoken here.
-  const std::shared_ptr<net::TlsContext>& tls() const { return tls_; }
+  const std::shared_ptr<net::TlsContext>& tls() const { return credentials_.tls; }
 
   // Bytes that only this process can make out of `seed`, always the same.
   pg::ScramKey derive(ByteSpan seed) const { return pg::hmac_sha256(derive_secret_, seed); }
 
-  pg::ScramExchange::Start scram_start(const std::string& user, bool under_tls) const;
+  // `shown`: what the client's handshake was with, which may not be tls() any more; null: it came
+  // in clear.
+  pg::ScramExchange::Start scram_start(const std::string& user, const net::TlsContext* shown) const;
   // Whether the users' file that is in force now has this user with this very secret.
   bool still_knows(const std::string& user, const pg::ScramVerifier& verifier) const;
 
  private:
   pg::ScramShape mock_shape(const std::string& user) const;
 
-  std::uint32_t iterations_ = 4096;
-  std::shared_ptr<net::TlsContext> tls_;
-  std::optional<pg::Users> users_;
-  Bytes salt_secret_;
+  Credentials credentials_;
   const Bytes derive_secret_;  // of this process
 };
 

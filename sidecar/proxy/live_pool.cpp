@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "config/conninfo.h"
 #include "config/place.h"
 #include "pg/error_response.h"
 #include "pg/messages.h"
@@ -191,13 +192,38 @@ void LivePool::server_failed(Server& server, const ConnectFailure& failure, Micr
   if (failure.of_password() && !server.client_password().empty()) {
     proxy_.passthrough().refused({claimant(), server.client_password()});
   }
+  // A client has come in by another one since: that is tried before anybody is told.
+  const std::string best = client_passwords_.best();
+  const bool another = !best.empty() && best != server.client_password() && opens_as_its_clients();
   pool_.open_failed(server, now);
+  if (another) pool_.retry_at_once();
   server.finish_closing(failure.message);
   // With servers left, the pool goes on with those: a wrong new password harms nobody.
   // What a client has asked for and PostgreSQL refuses will not get better.
   const bool refused =
       !startup_.plain() && failure.kind == pool::ConnectError::Other && !failure.sqlstate.empty();
-  if ((failure.permanent() || refused) && pool_.open() == 0) reject_waiting(failure);
+  if ((failure.permanent() || refused) && pool_.open() == 0 && !another) reject_waiting(failure);
+}
+
+// Whether it shows PostgreSQL the passwords of its clients, having none of its own.
+bool LivePool::opens_as_its_clients() const {
+  const config::Server& server = settings_->server;
+  const Result<config::UrlParts> parts = config::conninfo_of(server);
+  if (!parts || !server.password_file.empty()) return false;
+  const auto part = [&parts](const char* name) {
+    const auto found = parts->find(name);
+    return found == parts->end() ? std::string() : found->second;
+  };
+  return part("password").empty() && (part("user").empty() || part("user") == user_);
+}
+
+void LivePool::password_taken(const std::string& password, Micros taken_us) {
+  const std::string before = client_passwords_.best();
+  client_passwords_.taken(password, taken_us);
+  // What failed by another one, or by none, may go well now.
+  if (client_passwords_.best() == before || !pool_.failing() || !opens_as_its_clients()) return;
+  pool_.retry_at_once();
+  mark_dirty();
 }
 
 Claimant LivePool::claimant() const {

@@ -64,7 +64,9 @@ class LivePool {
   bool dirty() const { return dirty_; }
 
   // Those by which its clients sign in, in passthrough: its servers may need one.
-  ClientPasswords& client_passwords() { return client_passwords_; }
+  const ClientPasswords& client_passwords() const { return client_passwords_; }
+  // PostgreSQL has taken that one of a client's, at that time.
+  void password_taken(const std::string& password, Micros taken_us);
   // No server is opened with that one any more, and those that were go as they come back.
   void password_refused(const std::string& password);
 
@@ -109,6 +111,7 @@ class LivePool {
   // Why nobody gets a server: SQLSTATE and text, for a client that waited too long.
   std::pair<const char*, std::string> why_no_server(Micros waited_us) const;
   void time_out_logins(Micros now);
+  bool opens_as_its_clients() const;
   Claimant claimant() const;
 
   Proxy& proxy_;

@@ -16,6 +16,8 @@ constexpr Micros kBackoffFirst_us = 100 * kMicrosPerMilli;
 constexpr Micros kBackoffMax_us = 2 * kMicrosPerSecond;
 // Claimants that back off; with more of them all begin anew.
 constexpr std::size_t kBackoffsMax = 10'000;
+// Words that are kept without a look for those that nobody keeps.
+constexpr std::size_t kWordsMin = 100;
 
 Bytes random_secret() {
   Bytes bytes(32);
@@ -195,6 +197,18 @@ void Passthrough::back_off(const Claimant& who) {
   backoff.retry_us = loop_.now_us() + std::min(wait_us, kBackoffMax_us);
 }
 
+Passthrough::Word Passthrough::word_on(const Claim& claim) {
+  if (words_.size() >= words_swept_at_) {
+    std::erase_if(words_, [](const auto& entry) { return entry.second.expired(); });
+    words_swept_at_ = 2 * words_.size() + kWordsMin;
+  }
+  std::weak_ptr<bool>& known =
+      words_[{claim.who.database, claim.who.user, mark_of(claim.password)}];
+  std::shared_ptr<bool> word = known.lock();
+  if (word == nullptr) known = word = std::make_shared<bool>(false);
+  return {std::move(word), era_};
+}
+
 void Passthrough::taken(const Claim& claim) {
   vouchers_.taken(claim.who, mark_of(claim.password), loop_.now_us());
 }
@@ -203,6 +217,11 @@ void Passthrough::refused(const Claim& claim) {
   if (vouchers_.refused(claim.who, mark_of(claim.password))) {
     log::warn("PostgreSQL no longer takes a password by which clients have signed in",
               {{"database", claim.who.database}, {"user", claim.who.user}});
+  }
+  const auto word = words_.find({claim.who.database, claim.who.user, mark_of(claim.password)});
+  if (word != words_.end()) {
+    if (const auto kept = word->second.lock()) *kept = true;
+    words_.erase(word);
   }
   on_refused_(claim.who, claim.password);
 }

@@ -37,10 +37,10 @@ class Passthrough {
     Claimant who;
     std::string password;
   };
-  // That claim, without its password.
+  // PostgreSQL's, by which a client is let in: to be kept until it is greeted, since it may be
+  // taken back before.
   struct Word {
-    Claimant who;
-    Vouchers::Mark mark;
+    std::shared_ptr<const bool> refused;
     std::uint64_t era = 0;
   };
   enum class Standing : std::uint8_t {
@@ -77,11 +77,11 @@ class Passthrough {
   Vouchers::Answer ask(const Claim& claim, Micros recheck_us);
   // Tries it. To drop the Waiting is to leave.
   std::shared_ptr<Waiting> wait(Claim claim, Done done);
-  Word word_on(const Claim& claim) const { return {claim.who, mark_of(claim.password), era_}; }
-  // Of what let a client in.
+  Word word_on(const Claim& claim);
+  // Of what let a client in. That Vouchers have forgotten it since is no refusal.
   Standing standing(const Word& word) const {
     if (word.era != era_) return Standing::Elsewhere;
-    return vouchers_.knows(word.who, word.mark) ? Standing::Stands : Standing::Refused;
+    return *word.refused ? Standing::Refused : Standing::Stands;
   }
   config::Database where(const Claimant& who) const { return where_(who); }
 
@@ -117,6 +117,15 @@ class Passthrough {
   const OnRefused on_refused_;
   const Bytes secret_;  // of this process, for the marks
   Vouchers vouchers_;
+  // The words that somebody keeps, and others that are swept out when there are many.
+  struct WordKey {
+    std::string database;
+    std::string user;
+    Vouchers::Mark mark;
+    auto operator<=>(const WordKey&) const = default;
+  };
+  std::map<WordKey, std::weak_ptr<bool>> words_;
+  std::size_t words_swept_at_ = 0;
   std::list<Trial> waiting_;  // in the order in which they were asked for
   std::list<Trial> running_;
   std::map<Claimant, Backoff> backoffs_;

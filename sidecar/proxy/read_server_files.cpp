@@ -69,7 +69,7 @@ class FilesReader {
     if (file.kind == LibpqFile::Kind::CrlFolder) return take_folder(file, path);
     // Under its name: the file may have gone since.
     const bool known = stat(path.c_str(), &info) == 0;
-    const Result<std::string> text = config::read_file(path);
+    const Result<std::string> text = config::read_file(path, config::kNamedFileBytes_max);
     if (!text) return fail(file, text.error().message);
     switch (file.kind) {
       case LibpqFile::Kind::Secret:
@@ -122,12 +122,17 @@ class FilesReader {
     if (names.empty()) return fail(file, "holds no certificate revocation list");
     if (names.size() > kCrlsMax) return fail(file, "holds too many certificate revocation lists");
     for (const std::string& name : names) {
-      const Result<std::string> text = config::read_file(fmt::format("{}/{}", path, name));
+      const Result<std::string> text =
+          config::read_file(fmt::format("{}/{}", path, name), config::kNamedFileBytes_max);
       if (!text) return fail(file, fmt::format("{} in it: {}", name, text.error().message));
       if (text->find("-----BEGIN X509 CRL-----") == std::string::npos) {
         return fail(file, name + " in it: is no certificate revocation list");
       }
       crls_.append(*text).append("\n");
+      if (crls_.size() > config::kNamedFileBytes_max) {
+        return fail(file,
+                    fmt::format("holds more than {} bytes of lists", config::kNamedFileBytes_max));
+      }
     }
     crl_name_ = path;
     set_none("sslcrldir", path);

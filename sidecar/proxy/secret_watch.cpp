@@ -11,7 +11,7 @@ namespace carpool::proxy {
 namespace {
 
 std::string hash_of(const std::string& path) {
-  const Result<std::string> text = config::read_file(path);
+  const Result<std::string> text = config::read_file(path, config::kNamedFileBytes_max);
   Bytes all;
   append_u8(all, text ? 1 : 0);
   append_text(all, text ? *text : text.error().message);

@@ -30,10 +30,10 @@ SignIn::SignIn(const Doors& doors, Claimant who, std::string asked_for, Done don
       done_(std::move(done)),
       claim_{std::move(who), ""} {}
 
-void SignIn::begin(const config::Auth& auth, bool under_tls, Bytes& out) {
+void SignIn::begin(const config::Auth& auth, const net::TlsContext* shown, Bytes& out) {
   recheck_us_ = auth.recheck_us;
   if (auth.mode == config::AuthMode::ScramSha256) {
-    pg::ScramExchange::Start start = doors_.gatekeeper.scram_start(claim_.who.user, under_tls);
+    pg::ScramExchange::Start start = doors_.gatekeeper.scram_start(claim_.who.user, shown);
     verifier_ = start.verifier;
     scram_.emplace(std::move(start));
     scram_->append_request(out);
@@ -75,7 +75,7 @@ void SignIn::take_password(ByteSpan body) {
   if (answer.word == Vouchers::Word::Fresh) return let_in(answer.taken_us);
   ask_postgres();
   const Micros limit_us = doors_.passthrough.where(claim_.who).pool.acquire_timeout_us;
-  deadline_.start(doors_.loop, limit_us, 0, [this, limit_us] { refuse_late(limit_us); });
+  deadline_.start(doors_.loop, limit_us, 0, [this, limit_us] { be_late(limit_us); });
 }
 
 void SignIn::ask_postgres() {
@@ -107,13 +107,10 @@ void SignIn::told(const Passthrough::Verdict& verdict) {
 
 void SignIn::let_in(Micros taken_us) {
   taken_us_ = taken_us;
+  word_ = doors_.passthrough.word_on(claim_);
   deadline_.stop();
+  waiting_.reset();
   done_(nullptr);
-}
-
-std::optional<Passthrough::Word> SignIn::word() const {
-  if (scram_) return std::nullopt;
-  return doors_.passthrough.word_on(claim_);
 }
 
 void SignIn::refuse(const Refusal& refusal) {
@@ -134,6 +131,13 @@ void SignIn::refuse_as_postgres(const Passthrough::Verdict& verdict) {
   // Who has shown no password yet reads the name that it gave, be that configured or not.
   if (!failure.password_asked) rename(refusal.message, verdict.database, asked_for_);
   refuse(refusal);
+}
+
+// Silence is no answer, too: a trial may hang longer than this, or wait for its turn.
+void SignIn::be_late(Micros limit_us) {
+  const Vouchers::Answer last = doors_.passthrough.ask(claim_, recheck_us_);
+  if (last.word != Vouchers::Word::Unknown) return let_in(last.taken_us);
+  refuse_late(limit_us);
 }
 
 void SignIn::refuse_late(Micros limit_us) {

@@ -52,8 +52,8 @@ class SignIn {
   SignIn(const SignIn&) = delete;
   SignIn& operator=(const SignIn&) = delete;
 
-  // What to ask the client first.
-  void begin(const config::Auth& auth, bool under_tls, Bytes& out);
+  // What to ask the client first. `shown`: the context of its TLS; null: it came in clear.
+  void begin(const config::Auth& auth, const net::TlsContext* shown, Bytes& out);
   // A message of type 'p' (its body). Appends what to answer.
   void on_message(ByteSpan body, Bytes& out);
   // The longest message that is taken now, its type included.
@@ -64,7 +64,7 @@ class SignIn {
   Micros taken_us() const { return taken_us_; }
 
   // What stands for that password, in passthrough.
-  std::optional<Passthrough::Word> word() const;
+  const std::optional<Passthrough::Word>& word() const { return word_; }
   // What its password was checked against, in scram-sha-256.
   const std::optional<pg::ScramVerifier>& verifier() const { return verifier_; }
 
@@ -79,6 +79,7 @@ class SignIn {
   void refuse(const Refusal& refusal);
   void refuse_password();
   void refuse_as_postgres(const Passthrough::Verdict& verdict);
+  void be_late(Micros limit_us);
   void refuse_late(Micros limit_us);
 
   const Doors doors_;
@@ -87,6 +88,7 @@ class SignIn {
   std::optional<pg::ScramExchange> scram_;
   std::optional<pg::ScramVerifier> verifier_;
   Passthrough::Claim claim_;
+  std::optional<Passthrough::Word> word_;
   std::shared_ptr<Passthrough::Waiting> waiting_;  // set while PostgreSQL is being asked
   net::Timer deadline_;
   ConnectFailure no_answer_;  // why there has been none yet

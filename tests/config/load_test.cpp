@@ -441,6 +441,7 @@ TEST(LoadFile, SaysWhyAFileCannotBeRead) {
   EXPECT_EQ(read_file(path).error().message, "is larger than 1048576 bytes");
   ASSERT_EQ(ftruncate(fd, kFileBytes_max), 0);
   EXPECT_EQ(read_file(path)->size(), kFileBytes_max);
+  EXPECT_EQ(read_file(path, 10).error().message, "is larger than 10 bytes");
   close(fd);
   unlink(path.c_str());
 }

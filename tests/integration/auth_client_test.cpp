@@ -298,6 +298,20 @@ TEST(ClientTls, BytesBehindAnSslRequestInTheClearAreRefused) {
   EXPECT_EQ(error->sqlstate(), "08P01");
 }
 
+// As PostgreSQL refuses them whatever it answers.
+TEST(ClientTls, BytesBehindARequestThatIsAnsweredNoAreRefusedToo) {
+  Carpool carpool({.server = as_app()});
+  for (const std::uint32_t code : {kSslRequestCode, kGssRequestCode}) {
+    Wire wire = carpool.raw();
+    wire.send(untyped(code) + startup_packet({{"user", "app"}, {"database", "app"}}));
+    EXPECT_EQ(wire.read_bytes(1), "N");
+    const std::optional<Message> error = wire.read();
+    ASSERT_TRUE(error);
+    EXPECT_EQ(error->sqlstate(), "08P01");
+    EXPECT_TRUE(wire.ended());
+  }
+}
+
 TEST(ProtocolVersion, NewerMinorVersionsAndUnknownOptionsAreNegotiated) {
   Carpool carpool({.server = as_app()});
   struct Case {

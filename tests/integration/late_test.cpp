@@ -220,6 +220,67 @@ TEST_F(Late, ACertificateThatIsNoPlainFileIsAnErrorAtOnceAndHoldsUpNothing) {
   EXPECT_TRUE(other.logged(": is not a regular file"));
 }
 
+// Bad, or on a mount that is gone: who is taken out of the users' file is out.
+TEST_F(Late, ACertificateStopsNoChangeOfTheUsersFile) {
+  Authority authority;
+  const Identity identity = authority.issue("localhost");
+  const auto with_tls = [&](const std::string& users, int size) {
+    Settings both = settings(users, size);
+    both.listen =
+        "tls: {mode: allow, certFile: '" + file("cert") + "', keyFile: '" + identity.key + "'}";
+    return both;
+  };
+  for (const bool hangs : {false, true}) {
+    write("cert", read_file(identity.certificate));
+    write("users", line("alice") + line("mallory"));
+    Carpool carpool(with_tls("users", 3), launch());
+    ASSERT_TRUE(signs_in(carpool, "mallory"));
+    hangs ? hold("cert") : write("cert", "broken");
+    write("users", line("alice"));
+    EVENTUALLY(!signs_in(carpool, "mallory"));
+    EXPECT_TRUE(signs_in(carpool, "alice"));
+    // Nor one that names another file.
+    write("other", line("bob"));
+    carpool.swap(with_tls("other", 4));
+    EVENTUALLY(signs_in(carpool, "bob"));
+    EXPECT_FALSE(signs_in(carpool, "alice"));
+    EXPECT_EQ(pool_size(carpool), 4);
+    if (hangs) {
+      EVENTUALLY(late(carpool).find("listen.tls.certFile") != std::string::npos);
+      let_go("cert");
+      EVENTUALLY(late(carpool) == "[]");
+    } else {
+      EXPECT_EQ(carpool.metric("carpool_credentials_last_reload_successful"), 0);
+      write("cert", read_file(identity.certificate));
+      EVENTUALLY(carpool.metric("carpool_credentials_last_reload_successful") == 1);
+    }
+  }
+}
+
+TEST_F(Late, AUsersFileStopsNoRenewalOfTheCertificate) {
+  Authority authority;
+  const Identity first = authority.issue("first");
+  const Identity second = authority.issue("second");
+  write("cert", read_file(first.certificate));
+  write("key", read_file(first.key));
+  write("users", line("alice"));
+  Settings both = settings("users", 3);
+  both.listen =
+      "tls: {mode: allow, certFile: '" + file("cert") + "', keyFile: '" + file("key") + "'}";
+  Carpool carpool(both, launch());
+  ASSERT_EQ(TlsWire(carpool.port()).peer_name(), "first");
+  write("users", "\"alice\" \"unclosed\n");
+  EVENTUALLY(carpool.metric("carpool_credentials_last_reload_successful") == 0);
+  write("cert", read_file(second.certificate));
+  write("key", read_file(second.key));
+  EVENTUALLY(TlsWire(carpool.port()).peer_name() == "second");
+  EXPECT_TRUE(signs_in(carpool, "alice"));
+  EXPECT_EQ(carpool.metric("carpool_credentials_last_reload_successful"), 0);
+  write("users", line("bob"));
+  EVENTUALLY(signs_in(carpool, "bob"));
+  EVENTUALLY(carpool.metric("carpool_credentials_last_reload_successful") == 1);
+}
+
 // However a look is asked for while a change waits: it is one look more.
 TEST_F(Late, ReloadsThatAreAskedForMeanwhileChangeNothing) {
   write("users", line("alice"));

@@ -2,6 +2,7 @@
 // nothing any more, while nobody who may enter is kept out by others.
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <chrono>
 
 #include "harness/harness.h"
@@ -119,6 +120,72 @@ TEST(APasswordThatIsTakenBack, TakesItsServersAlongAsTheyComeBackAndNoOther) {
   EXPECT_EQ(pid(old_one), of_new);
 }
 
+// What PostgreSQL has refused under TLS libpq tries in clear, for which there is no line.
+TEST(APasswordThatIsTakenBack, IsFoundOutWhereOnlyTlsIsLetIn) {
+  PostgresCluster shielded({.tls = true});
+  shielded.admin("create role shielded login password 'old'");
+  shielded.admin("grant all on database app to shielded");
+  shielded.prepend_hba(
+      "hostssl all shielded 127.0.0.1/32 scram-sha-256\n"
+      "hostnossl all shielded 127.0.0.1/32 reject");
+  Carpool carpool({.auth = "mode: passthrough, recheck: 1h",
+                   .server = "host: 127.0.0.1, port: " + std::to_string(shielded.port())});
+  ASSERT_TRUE(sign_in(carpool, "shielded", "old").in);
+  const Sign guess = sign_in(carpool, "shielded", "guess");
+  EXPECT_EQ(guess.sqlstate, "28P01");
+  EXPECT_EQ(guess.message, "password authentication failed for user \"shielded\"");
+  shielded.admin("alter role shielded password 'new'");
+  EVENTUALLY(!sign_in(carpool, "shielded", "old").in);
+  EXPECT_TRUE(carpool.logged("no longer takes a password"));
+  EXPECT_TRUE(sign_in(carpool, "shielded", "new").in);
+}
+
+// A server is being opened with the old one while a client comes in by the new one.
+TEST(APasswordThatIsTakenBack, TurnsNobodyAwayWhoCameInByANewOneMeanwhile) {
+  std::atomic<bool> let = false;
+  FakeServer changed([&](FakeSession& session, int attempt) {
+    if (!session.read_startup()) return;
+    session.wire.send(message('R', int32_bytes(3)));
+    const std::optional<Message> password = session.wire.read();
+    if (!password) return;
+    if (password->body == "old\0"s && attempt > 1) {
+      eventually([&] { return let.load(); });
+      return session.error("28P01", "password authentication failed");
+    }
+    session.behave("1");
+  });
+  Carpool carpool(
+      {.auth = "mode: passthrough, recheck: 1h",
+       .server = "host: 127.0.0.1, port: " + std::to_string(changed.port()) + ", sslMode: disable",
+       .pool = "size: 1"});
+  Wire old_one = knock(carpool, "changed", "old");
+  ASSERT_EVENTUALLY(changed.accepted() == 2);  // its trial, and the server that it waits for
+  Wire new_one = knock(carpool, "changed", "new");
+  ASSERT_EVENTUALLY(carpool.clients("authenticating") == 2);
+  let = true;
+  const Sign sign = answer(new_one);
+  EXPECT_TRUE(sign.in) << sign.message;
+  EXPECT_EQ(answer(old_one).sqlstate, "28P01");
+}
+
+TEST(APasswordThatIsTakenBack, LeavesNoBackOffToANewOne) {
+  make_role("backedoff", "old");
+  Carpool carpool(passthrough("1h", "size: 1, idleTimeout: 1s, pruneInterval: 1s"));
+  Wire old_one = knock(carpool, "backedoff", "old");
+  ASSERT_TRUE(answer(old_one).in);
+  postgres().admin("alter role backedoff password 'new'");
+  ASSERT_EVENTUALLY(postgres().backends("backedoff") == 0);
+  EVENTUALLY([&] {
+    old_one.query("select 1");
+    return carpool.metric("carpool_server_connect_errors_total", {{"reason", "auth"}}) >= 6;
+  }());
+  Wire new_one = knock(carpool, "backedoff", "new");
+  ASSERT_TRUE(answer(new_one).in);
+  const auto began = Clock::now();
+  EXPECT_EQ(value_of(new_one.query("select 1")), "1");
+  EXPECT_LT(Clock::now() - began, 1s) << "it has waited for what the old one had failed by";
+}
+
 TEST(ARoleThatMayLogInNoMore, IsRefusedInPostgresWordsWithTheRightPassword) {
   make_role("barred", "right");
   Carpool carpool(passthrough("1h"));
@@ -211,6 +278,48 @@ TEST(TheLastWordOfPostgres, StandsWhileItCannotBeAskedAndNotForAnotherPassword) 
                   .pool = "acquireTimeout: 500ms"});
   EXPECT_FALSE(sign_in(carpool, "faithful", "right").in)
       << "no word stands where each is asked for";
+}
+
+// Tokens that a cloud hands out: many are good at once, and no more than a few are remembered.
+TEST(TheLastWordOfPostgres, IsNoRefusalWhereItIsForgottenBeforeTheGreeting) {
+  FakeServer tokens([](FakeSession& session, int) {
+    if (!session.read_startup()) return;
+    session.wire.send(message('R', int32_bytes(3)));
+    if (session.wire.read()) session.behave("1");
+  });
+  Carpool carpool(
+      {.auth = "mode: passthrough, recheck: 1h",
+       .server = "host: 127.0.0.1, port: " + std::to_string(tokens.port()) + ", sslMode: disable"});
+  ASSERT_EQ(carpool.post_control("/pause").status, 200);
+  std::vector<Wire> clients;
+  for (int i = 0; i < 12; i++) {
+    clients.push_back(knock(carpool, "cloud", "token" + std::to_string(i)));
+  }
+  ASSERT_EVENTUALLY(carpool.clients("authenticating") == 12);
+  ASSERT_EQ(carpool.post_control("/resume").status, 200);
+  for (Wire& client : clients) {
+    const Sign sign = answer(client);
+    EXPECT_TRUE(sign.in) << sign.message;
+  }
+}
+
+// Silence is no answer either, though it lasts longer than a client waits.
+TEST(TheLastWordOfPostgres, StandsWhereItKeepsSilentForLongerThanAcquireTimeout) {
+  PostgresCluster silent;
+  silent.admin("create role faithful login password 'right'");
+  silent.admin("grant all on database app to faithful");
+  silent.prepend_hba("host all faithful 127.0.0.1/32 scram-sha-256");
+  Carpool carpool({.auth = "mode: passthrough, recheck: 3s",
+                   .server = "host: 127.0.0.1, port: " + std::to_string(silent.port()),
+                   .pool = "acquireTimeout: 1s"});
+  ASSERT_TRUE(sign_in(carpool, "faithful", "right").in);
+  silent.freeze();
+  std::this_thread::sleep_for(3100ms);
+  EXPECT_TRUE(sign_in(carpool, "faithful", "right").in);
+  const Sign guess = sign_in(carpool, "faithful", "wrong");
+  EXPECT_EQ(guess.sqlstate, "08001");
+  EXPECT_NE(guess.message.find("keeps silent"), std::string::npos) << guess.message;
+  silent.thaw();
 }
 
 // ---- waiting

@@ -135,6 +135,25 @@ TEST(AKeyThatOthersCanRead, IsRefusedInLibpqsWordsWithItsPath) {
   EXPECT_FALSE(carpool.logged("/proc/self/fd"));
 }
 
+// OpenSSL would ask for the passphrase at the terminal, and everybody would wait for the answer.
+TEST(AKeyUnderAPassphrase, IsOpenedByTheUrlsAndNobodyIsAsked) {
+  Authority authority;
+  const Identity identity = authority.issue("app");
+  TempDir dir;
+  const std::string key = dir.path() / "encrypted.key";
+  run_command(
+      {"openssl", "pkcs8", "-topk8", "-in", identity.key, "-out", key, "-passout", "pass:secret"});
+  chmod(key.c_str(), 0600);
+  const std::string parameters =
+      "sslmode=require&sslcert=" + identity.certificate + "&sslkey=" + key;
+  Carpool told({.server = url(parameters + "&sslpassword=secret")});
+  EXPECT_TRUE(told.connect().connected());
+  Carpool untold({.server = url(parameters), .pool = "acquireTimeout: 500ms"});
+  EXPECT_FALSE(untold.connect().connected());
+  EXPECT_TRUE(untold.logged("cannot open a server"));
+  EXPECT_FALSE(untold.logged("pass phrase")) << untold.log();
+}
+
 TEST(ARevocation, HoldsByAListAndByAFolderOfLists) {
   TempDir dir;
   Authority authority;

@@ -118,6 +118,19 @@ TEST(AskedTls, NeedsNoAlpnAndTakesPostgresqls) {
   }
 }
 
+// One of its bytes is 0x16, with which a handshake begins.
+TEST(AskedTls, IsAnsweredThoughTheRequestComesAByteAtATime) {
+  Carpool carpool(postgres(), {.listen = tls("allow")});
+  for (const std::uint32_t code : {kSslRequestCode, kGssRequestCode}) {
+    Wire wire = carpool.raw();
+    for (const char byte : untyped(code)) {
+      wire.send({&byte, 1});
+      std::this_thread::sleep_for(10ms);
+    }
+    EXPECT_EQ(wire.read_bytes(1), code == kSslRequestCode ? "S" : "N");
+  }
+}
+
 TEST(Tls, AClientThatVanishesInItsHandshakeOrBehindItLeavesNothing) {
   Carpool carpool(postgres(), {.listen = tls("allow")});
   ASSERT_TRUE(TlsWire(carpool.port()).sign_in());
@@ -181,6 +194,26 @@ TEST(ClientCertificate, OfTheRightAuthorityIsTakenAndNoOther) {
   TlsWire direct_foreign(carpool.port(), {.identity = foreign});
   EXPECT_FALSE(direct_foreign.connected() && direct_foreign.sign_in());
   EXPECT_EQ(taken.query("select 2").value(), "2");
+}
+
+// A file that is written anew in its place is empty for a moment.
+TEST(ClientCertificate, IsAskedForThoughTheFileOfAuthoritiesBecomesEmpty) {
+  const std::string keys = "tls: {mode: require, certFile: '" + server_identity().certificate +
+                           "', keyFile: '" + server_identity().key + "', caFile: '{mount}/ca'}";
+  const auto enters = [](const Carpool& carpool) {
+    TlsWire client(carpool.port());
+    return client.connected() && client.sign_in();
+  };
+  Carpool carpool(postgres(), {.listen = keys},
+                  {.files = {{"ca", read_file(authority().certificate())}}});
+  ASSERT_FALSE(enters(carpool));
+  carpool.mount().swap(
+      {{"carpool.yaml", read_file(carpool.mount().file("carpool.yaml"))}, {"ca", ""}});
+  EVENTUALLY(carpool.logged("listen.tls.caFile"));
+  EXPECT_FALSE(enters(carpool));
+  Carpool started(postgres(), {.listen = keys},
+                  {.wait_until_started = false, .files = {{"ca", ""}}});
+  EXPECT_EQ(started.wait_exit(), 78);
 }
 
 // ---- new certificates

@@ -171,7 +171,9 @@ TEST(Startup, RefusesOtherVersions) {
 
 TEST(Startup, RefusesBrokenParameterLists) {
   EXPECT_EQ(parse_startup(packet(kProtocol30, "")).kind, Kind::Bad) << "no end";
-  EXPECT_EQ(parse_startup(packet(kProtocol30, "\0"s)).kind, Kind::Bad) << "no user";
+  const Startup nobody = parse_startup(packet(kProtocol30, "\0"s));
+  EXPECT_EQ(nobody.kind, Kind::Bad) << "no user";
+  EXPECT_STREQ(nobody.sqlstate, "28000");
   EXPECT_EQ(parse_startup(packet(kProtocol30, "user\0\0\0"s)).kind, Kind::Bad) << "empty user";
   EXPECT_EQ(parse_startup(packet(kProtocol30, "user\0a\0"s)).kind, Kind::Bad) << "no end";
   EXPECT_EQ(parse_startup(packet(kProtocol30, "user\0a"s)).kind, Kind::Bad) << "value cut off";

@@ -54,12 +54,20 @@ TEST(UsersFile, MayBeEmptyOrCommentsOnly) {
 
 TEST(UsersFile, IsReadAsEditorsOfAllKindsLeaveIt) {
   const Result<Users> users =
-      parse("  \"a\"\t\"1\"  \r\n\"c\" \"3\" \"ignored\" and so on\n\"d\" \"4\"");
+      parse("  \"a\"\t\"1\"  \r\n\f\"c\"\v \"3\" \"ignored\" and so on\n\"d\" \"4\"");
   ASSERT_TRUE(users);
   EXPECT_EQ(users->size(), 3u);
   EXPECT_NE(users->find("a"), nullptr);
   EXPECT_NE(users->find("c"), nullptr);
   EXPECT_NE(users->find("d"), nullptr);
+}
+
+// A cloud's token is one of 1500 bytes.
+TEST(UsersFile, TakesAPasswordAsLongAsPostgresqlDoes) {
+  const std::string longest(kUserPasswordBytesMax, 'x');
+  const Result<Users> users = parse("\"a\" \"" + longest + "\"");
+  ASSERT_TRUE(users);
+  EXPECT_EQ(*users->find("a"), make_verifier(longest, salt_for_user(kSecret, "a"), 2));
 }
 
 TEST(UsersFile, TakesADoubledQuoteForOne) {
@@ -77,8 +85,10 @@ TEST(UsersFile, NamesTheLineOfEachMistakeAndNeverASecret) {
   EXPECT_EQ(problem("\"\" \"x\""), "line 1: the user is empty");
   EXPECT_EQ(problem("\"a\" \"1\"\n\"a\" \"2\""),
             "line 2: the user \"a\" stands here a second time");
-  EXPECT_EQ(problem("\"a\" \"" + std::string(kUserTextBytesMax + 1, 'x') + "\""),
+  EXPECT_EQ(problem("\"a\" \"" + std::string(kUserPasswordBytesMax + 1, 'x') + "\""),
             "line 1: the password or verifier is too long");
+  EXPECT_EQ(problem("\"" + std::string(kUserNameBytesMax + 1, 'x') + "\" \"x\""),
+            "line 1: the user is too long");
   EXPECT_EQ(problem(std::string("\"a\" \"x\0y\"", 9)),
             "line 1: the password or verifier holds a zero byte");
   for (const std::string secret : {"SCRAM-SHA-256$secret", "md5aaaabbbbccccddddaaaabbbbccccdddd"}) {

@@ -13,13 +13,14 @@
 
 #include "net/aside.h"
 #include "net/timer.h"
-#include "proxy/credentials_reader.h"
+#include "proxy/credentials_readers.h"
 
 namespace carpool::proxy {
 namespace {
 
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::UnorderedElementsAre;
 
 class CredentialsTest : public testing::Test {
  protected:
@@ -160,6 +161,48 @@ TEST_F(CredentialsTest, AReaderThatIsGoneTellsNobody) {
   EXPECT_THAT(told_, ElementsAre());
 }
 
+// ---- part by part
+
+TEST_F(CredentialsTest, APartThatIsBadIsToldOfAndTheOtherIsOfUse) {
+  config_.listen.tls = {config::TlsMode::Allow, path_ + ".none", path_ + ".none", ""};
+  write("\"alice\" \"secret\"\n");
+  std::vector<CredentialsPart> told;
+  CredentialsReaders readers(
+      loop_, aside_, plan(), salt_secret_,
+      [&](CredentialsReaders&, CredentialsPart part) { told.push_back(part); });
+  EXPECT_FALSE(readers.all());
+  readers.read();
+  EXPECT_GT(readers.reading_us(), 0);
+  net::Timer awake;
+  awake.start(loop_, kMicrosPerMilli, kMicrosPerMilli, [] {});
+  while (told.size() < 2) loop_.run_once();
+  EXPECT_THAT(told, UnorderedElementsAre(CredentialsPart::Tls, CredentialsPart::Users));
+  EXPECT_FALSE(*readers.last(CredentialsPart::Tls));
+  ASSERT_TRUE(*readers.last(CredentialsPart::Users));
+  EXPECT_NE((*readers.last(CredentialsPart::Users))->users->find("alice"), nullptr);
+  ASSERT_TRUE(readers.all());
+  EXPECT_THAT(readers.all()->error().message, HasSubstr("listen.tls.certFile"));
+  EXPECT_EQ(readers.reading_us(), 0);
+  // What is as it was is not told of.
+  write("\"bob\" \"secret\"\n");
+  readers.read();
+  while (told.size() < 3) loop_.run_once();
+  EXPECT_EQ(told.back(), CredentialsPart::Users);
+  readers.forget();
+  EXPECT_FALSE(readers.last(CredentialsPart::Users));
+}
+
+TEST_F(CredentialsTest, APartOfAPlanIsOfItsOwnFilesAlone) {
+  config_.listen.tls = {config::TlsMode::Allow, "/c", "/k", ""};
+  const CredentialsPlan both = plan();
+  EXPECT_EQ(both.part(CredentialsPart::Tls).describe(),
+            "listen.tls.certFile /c, listen.tls.keyFile /k");
+  EXPECT_EQ(both.part(CredentialsPart::Users).describe(), "auth.usersFile " + path_);
+  config_.auth.scram_iterations = 5000;
+  EXPECT_EQ(plan().part(CredentialsPart::Tls), both.part(CredentialsPart::Tls));
+  EXPECT_NE(plan().part(CredentialsPart::Users), both.part(CredentialsPart::Users));
+}
+
 // ---- threads that hang
 
 TEST(Aside, AThreadThatHangsKeepsNobodyWaitingNotEvenAtTheEnd) {
@@ -212,6 +255,18 @@ TEST_F(CredentialsTest, ASaltFileThatIsNoGoodIsAnError) {
   EXPECT_EQ(problem(), "none");
   write("\"a\" \"b\"\n");
   EXPECT_EQ(problem(), "auth.saltFile " + path_ + ": has fewer than 16 bytes");
+}
+
+TEST_F(CredentialsTest, ASaltFileThatBecomesBadStopsNoChangeOfTheUsersFile) {
+  write("\"alice\" \"secret\"\n");
+  for (const std::string bad : {path_ + ".none", std::string("/tmp"), std::string("/dev/null")}) {
+    config_.auth.salt_file = bad;
+    const Result<Credentials> made =
+        make_credentials(plan(), read_files(plan(), progress_), salt_secret_, progress_, true);
+    ASSERT_TRUE(made) << bad;
+    EXPECT_EQ(made->salt_secret, salt_secret_);
+    EXPECT_THAT(made->warnings, ElementsAre(HasSubstr("auth.saltFile " + bad)));
+  }
 }
 
 TEST_F(CredentialsTest, AChangeOfWhatSaltsComeFromIsAChange) {

@@ -134,7 +134,11 @@ TEST_F(ReadServerFiles, AFolderOfRevocationsBecomesOneList) {
 
 class ServerFilesTest : public testing::Test {
  protected:
-  ~ServerFilesTest() override { release(); }
+  // The threads touch this until they have ended, those too that have yet to begin.
+  ~ServerFilesTest() override {
+    release();
+    until([this] { return !files_.busy(); });
+  }
 
   ServerFiles::Answer stand_in(const std::vector<LibpqFile>& files) {
     const std::string path = files.at(0).path;
@@ -144,16 +148,12 @@ class ServerFilesTest : public testing::Test {
     if (path.starts_with("hangs")) changed_.wait(lock, [this] { return released_; });
     ServerFiles::Answer answer;
     answer.problem = path + " " + std::to_string(begun_.count(path));
-    ended_++;
-    changed_.notify_all();
     return answer;
   }
   void release() {
-    std::unique_lock lock(mutex_);
+    const std::lock_guard lock(mutex_);
     released_ = true;
     changed_.notify_all();
-    // The threads touch this until they have ended.
-    changed_.wait_for(lock, std::chrono::seconds(20), [this] { return ended_ == begun_.size(); });
   }
   std::size_t begun(const std::string& path) {
     const std::lock_guard lock(mutex_);
@@ -177,7 +177,6 @@ class ServerFilesTest : public testing::Test {
   std::mutex mutex_;
   std::condition_variable changed_;
   std::multiset<std::string> begun_;
-  std::size_t ended_ = 0;
   bool released_ = false;
   net::Loop loop_;
   ServerFiles files_{loop_, [this](const std::vector<LibpqFile>& files, const std::string&) {

@@ -331,7 +331,7 @@ TEST_F(Rubbish, FromAClientIsRefusedWithAnError) {
   client();
   const std::string_view starts[] = {"GET / HTTP/1.1\r\n\r\n",
                                      std::string_view("\0\0\xff\xff\0\3\0\0", 8),
-                                     std::string_view("\0\0\0\x09\0\3\0\0\0", 9)};
+                                     std::string_view("\0\0\0\x09\0\3\0\0x", 9)};
   for (const std::string_view start : starts) {
     TestClient& bad = connect();
     bad.say(as_bytes(start));

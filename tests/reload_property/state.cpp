@@ -12,7 +12,7 @@ namespace {
 // Whether the gatekeeper would let this user in by this password.
 bool is_known(const proxy::Gatekeeper& keeper, const std::string& user,
               const std::string& password) {
-  const pg::ScramExchange::Start start = keeper.scram_start(user, false);
+  const pg::ScramExchange::Start start = keeper.scram_start(user, nullptr);
   return start.user_exists && start.verifier == pg::make_verifier(password, start.verifier.salt,
                                                                   start.verifier.iterations);
 }
