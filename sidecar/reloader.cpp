@@ -134,7 +134,8 @@ void Reloader::look_at_credentials() {
 }
 
 void Reloader::settle() {
-  const config::InForce next = config::in_force(proxy_->config(), *pending_->loaded.config);
+  const config::InForce next =
+      config::in_force(proxy_->config(), *pending_->loaded.config, environment_.libpq());
   if (!next.config) {
     reject(next.problems);
     return pending_.reset();  // nothing but another file, or a restart, can change that
@@ -182,8 +183,8 @@ void Reloader::settle_before_start(const config::Config& next) {
 void Reloader::settle_late() {
   if (pending_->reader->reading_us() < kPatience_us) return be_patient();
   if (pending_->rest_in_force) return;
-  const config::InForce rest =
-      config::in_force(proxy_->config(), *pending_->loaded.config, config::Late::Credentials);
+  const config::InForce rest = config::in_force(proxy_->config(), *pending_->loaded.config,
+                                                environment_.libpq(), config::Late::Credentials);
   const std::string what = pending_->reader->describe();
   if (rest.config && apply(*rest.config)) {
     pending_->rest_in_force = true;

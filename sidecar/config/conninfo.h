@@ -14,8 +14,9 @@
 
 namespace carpool::config {
 
-// The error is that of the url. `port` is always there; what the client decides is not.
-Result<UrlParts> conninfo_of(const Server& server, const Libpq& libpq = {});
+// As that libpq reads the url: what one takes, another may not. The error is that of the url.
+// `port` is always there; what the client decides is not.
+Result<UrlParts> conninfo_of(const Server& server, const Libpq& libpq);
 
 // A comma-separated list of libpq's, which has an entry where it is empty.
 std::vector<std::string> split_list(std::string_view list);

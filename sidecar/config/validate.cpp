@@ -205,7 +205,7 @@ void Validator::check_salts() {
     return warn("", {"auth.saltFile", "auth.mode"},
                 "has no effect unless `auth.mode` is scram-sha-256");
   }
-  if (salt_source(draft_.config).secret()) return;
+  if (salt_source(draft_.config, draft_.libpq).secret()) return;
   warn("", {"auth.mode", "auth.saltFile"},
        "who guesses where the server is can tell which users exist: name `auth.saltFile`, since "
        "`server` has no password to make salts from");

@@ -6,6 +6,7 @@
 #include "config/conninfo.h"
 #include "config/load.h"
 #include "pg/scram_verifier.h"
+#include "proxy/connector_environment.h"
 
 namespace carpool::proxy {
 namespace {
@@ -23,7 +24,7 @@ std::string hash_of(const std::string& path) {
 
 std::set<std::string> files_of(const config::Server& server) {
   std::set<std::string> files = {server.password_file};
-  if (const Result<config::UrlParts> parts = config::conninfo_of(server)) {
+  if (const Result<config::UrlParts> parts = config::conninfo_of(server, libpq_at_hand())) {
     for (const char* name : {"sslrootcert", "sslcert", "sslkey", "sslcrl", "passfile"}) {
       if (const auto found = parts->find(name); found != parts->end()) files.insert(found->second);
     }

@@ -27,7 +27,8 @@ LoadResult loaded(const Variables& variables, const std::string& yaml = "") {
 
 // What libpq is told.
 UrlParts told(const Variables& variables, const std::string& yaml = "") {
-  Result<UrlParts> parts = conninfo_of(loaded(variables, yaml).config->databases.at(0).server);
+  Result<UrlParts> parts =
+      conninfo_of(loaded(variables, yaml).config->databases.at(0).server, Libpq());
   EXPECT_TRUE(parts);
   if (!parts) return {};
   parts->erase("gssencmode");

@@ -4,8 +4,14 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <condition_variable>
 #include <fstream>
+#include <memory>
+#include <mutex>
 #include <vector>
+
+#include "net/timer.h"
+#include "proxy/connector_environment.h"
 
 namespace carpool::proxy {
 namespace {
@@ -78,6 +84,14 @@ TEST(FilesOf, AServerAreThoseOfTheUrlToo) {
   EXPECT_EQ(files_of(server), (std::set<std::string>{"/ca", "/cert", "/password"}));
   server.url = "postgres://db/app?sslmode=verify-full&sslrootcert=system";
   EXPECT_EQ(files_of(server), (std::set<std::string>{"/cert", "/password"}));
+}
+
+// A url is read as the libpq at hand reads it: 17 and older ones take raw spaces.
+TEST(FilesOf, AServerAreThoseThatTheLibpqAtHandSees) {
+  if (libpq_at_hand().version >= 18) GTEST_SKIP() << "this libpq takes no raw space";
+  config::Server server;
+  server.url = "postgres://db/app?options=-c geqo%3Doff&passfile=/pgpass";
+  EXPECT_EQ(files_of(server), std::set<std::string>{"/pgpass"});
 }
 
 }  // namespace
