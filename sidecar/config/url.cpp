@@ -107,6 +107,8 @@ Result<std::string> Parser::decode(std::string_view text, std::string_view what)
 }
 
 Status Parser::add(const std::string& name, std::string value) {
+  // The older way to say it, which libpq's list of parameters does not have.
+  if (name == kRequireSsl) return add("sslmode", asks_for_tls(value) ? "require" : "prefer");
   if (!libpq_.knows(name)) return unknown_parameter(name, libpq_);
   if (name == "port") {
     if (Status ports = check_ports(value); !ports) return ports.error();

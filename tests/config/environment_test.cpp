@@ -90,6 +90,19 @@ TEST(Environment, AddsToDatabaseUrlWhatThatDoesNotSay) {
   EXPECT_EQ(told(variables).at("application_name"), "a&b c");
 }
 
+// PGREQUIRESSL=1 is the older way to say PGSSLMODE=require, and libpq still takes it.
+TEST(Environment, WhoseWordForTlsIsTheOlderOneGetsTls) {
+  EXPECT_EQ(told({{"PGHOST", "db"}, {"PGREQUIRESSL", "1"}}).at("sslmode"), "require");
+  EXPECT_EQ(told({{"DATABASE_URL", "postgres://h"}, {"PGREQUIRESSL", "1"}}).at("sslmode"),
+            "require");
+  EXPECT_EQ(told({{"PGHOST", "db"}, {"PGREQUIRESSL", "1"}, {"PGSSLMODE", "allow"}}).at("sslmode"),
+            "allow");
+  EXPECT_FALSE(told({{"PGHOST", "db"}, {"PGREQUIRESSL", "0"}}).contains("sslmode"));
+  EXPECT_EQ(told({{"DATABASE_URL", "postgres://h?requiressl=1"}}).at("sslmode"), "require");
+  EXPECT_THAT(lines_of(loaded({{"PGREQUIRESSL", "1"}}, "server: {host: h}").warnings),
+              ElementsAre(HasSubstr("PGREQUIRESSL of the environment has no effect")));
+}
+
 TEST(Environment, StandsBackBehindTheKeysOfTheFile) {
   const UrlParts parts = told({{"PGHOST", "db"}, {"PGTZ", "UTC"}, {"PGOPTIONS", "-c geqo=on"}},
                               "server: {options: -c timezone=PST8PDT}");
