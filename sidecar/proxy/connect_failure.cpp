@@ -31,8 +31,9 @@ ConnectFailure describe_failure(std::string message) {
   } else if (failure.sqlstate.starts_with("28")) {
     failure.kind = pool::ConnectError::Auth;
   } else if (failure.sqlstate.empty()) {
-    failure.kind = message.find("password") != std::string::npos ? pool::ConnectError::Auth
-                                                                 : pool::ConnectError::Refused;
+    // In libpq's own words: a host or a folder may have any name.
+    const bool asked = message.find("fe_sendauth: no password supplied") != std::string::npos;
+    failure.kind = asked ? pool::ConnectError::Auth : pool::ConnectError::Refused;
   }
   // Where it happened inside PostgreSQL helps nobody.
   if (const std::size_t location = message.find("\nLOCATION:"); location != std::string::npos) {
