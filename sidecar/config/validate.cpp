@@ -24,15 +24,6 @@ namespace {
 constexpr std::uint64_t kServersOfAPool_max = 10'000;
 constexpr std::size_t kDatabaseName_max = 255;
 
-bool is_wildcard(const std::string& address) {
-  return address == "0.0.0.0" || address == "::";
-}
-
-// Whether two listening addresses cannot share a port.
-bool overlap(const std::string& a, const std::string& b) {
-  return a == b || is_wildcard(a) || is_wildcard(b);
-}
-
 class Validator {
  public:
   // `draft` must outlive this object.
@@ -299,9 +290,7 @@ void Validator::check_not_itself(const std::string& prefix, const Server& server
     if (port != fmt::format("{}", listen.port)) continue;
     std::string host = hosts[i];
     while (host.size() > 1 && host.back() == '/') host.pop_back();
-    bool local = host == "localhost" || is_loopback(host);
-    bool same = host == listen.address ||
-                (local && (is_loopback(listen.address) || is_wildcard(listen.address)));
+    bool same = host == listen.address || leads_to(host, listen.address);
     std::string socket_dir = listen.unix_socket_dir;
     while (socket_dir.size() > 1 && socket_dir.back() == '/') socket_dir.pop_back();
     bool same_socket = !host.empty() && host == socket_dir;

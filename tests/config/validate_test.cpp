@@ -86,6 +86,7 @@ TEST(Validate, AllowsWhatOnlyLooksImpossible) {
   const std::vector<const char*> valid = {
       "listen: {address: \"::1\"}",
       "listen: {address: 127.5.0.1}",
+      "listen: {address: 127.0.0.2}\nserver: {host: 127.0.0.1, port: 6432}",
       "listen: {address: 0.0.0.0}\nauth: {mode: scram-sha-256, usersFile: /u}",
       "listen: {address: 10.0.0.1}\nauth: {mode: passthrough}",
       "listen: {address: 127.0.0.2}\nadmin: {address: 127.0.0.1, port: 6432}",
