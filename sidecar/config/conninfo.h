@@ -21,7 +21,8 @@ Result<UrlParts> conninfo_of(const Server& server, const Libpq& libpq);
 // A comma-separated list of libpq's, which has an entry where it is empty.
 std::vector<std::string> split_list(std::string_view list);
 
-// Whether libpq takes a host for the directory of a Unix socket, or the name of an abstract one.
+// Whether libpq takes a host for the directory of a Unix socket, or the name of an abstract one. An
+// empty one is the directory that libpq was built with.
 bool is_socket(std::string_view host);
 
 }  // namespace carpool::config

@@ -134,6 +134,7 @@ Status Parser::add_hosts(std::string_view authority) {
       std::size_t close = one.find(']');
       if (close == std::string_view::npos) return Error{"the IPv6 address lacks its `]`"};
       host = one.substr(1, close - 1);
+      if (host.empty()) return Error{"the IPv6 address between `[` and `]` is empty"};
       std::string_view rest = one.substr(close + 1);
       if (!rest.empty() && rest.front() != ':') {
         return Error{"after the `]` of an IPv6 address only `:port` may follow"};

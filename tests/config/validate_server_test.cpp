@@ -107,6 +107,9 @@ TEST(ValidateServer, FindsAUrlWithWhichNoServerCanBeOpened) {
       {"host=a,b hostaddr=10.0.0.1", "`hostaddr` has 1 entries, and `host` has 2"},
       {"postgres://a,b,c/d?port=1,2", "there are 2 ports for 3 hosts"},
       {"host='a b'", "the host is not a host name"},
+      {"postgres://[]:5432/d", "the IPv6 address between `[` and `]` is empty"},
+      {"postgres://h/d?requiressl=1&sslnegotiation=direct&sslmode=allow",
+       "`sslnegotiation` direct needs `sslmode` require, verify-ca or verify-full"},
       {"host=a..b", "the host is not a host name: a part between dots is empty"},
       {"postgres://h/d?options=search_path%3Dx",
        "`options`: word 1 is no option; write `-c name=value`, with a backslash before each space "
