@@ -99,6 +99,7 @@ std::string Reloader::waits_for() const {
 void Reloader::reload(const char* why) {
   if (proxy_ == nullptr) return;
   proxy_->look_at_server_files();
+  proxy_->look_at_listeners();
   if (!config_file_.empty()) look_at_file(why);
   look_at_credentials();
 }

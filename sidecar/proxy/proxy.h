@@ -69,6 +69,8 @@ class Proxy {
   const config::Config& config() const { return config_; }
   // Files with which servers are opened may have changed.
   void look_at_server_files();
+  // The folder of the Unix socket may have been made anew.
+  void look_at_listeners();
 
   pool::Snapshot snapshot(bool detailed);
   // Logs a line for each pool.
@@ -211,6 +213,7 @@ class Proxy {
   Pauses pauses_;
   bool draining_ = false;
   bool ending_clients_ = false;
+  bool lost_unix_ = false;  // the Unix socket, and so it was said
   bool closed_ = false;
 };
 

@@ -112,6 +112,17 @@ void Proxy::look_at_server_files() {
   secret_watch_.look(files);
 }
 
+void Proxy::look_at_listeners() {
+  if (closed_) return;
+  const bool lost = listeners_.lost_unix();
+  const Status found = listeners_.find_unix_again();
+  if (lost && found) log::warn("the Unix socket was gone, and is made anew");
+  if (!found && !std::exchange(lost_unix_, true)) {
+    log::error("the Unix socket is gone", {{"error", found.error().message}});
+  }
+  if (found) lost_unix_ = false;
+}
+
 void Proxy::server_file_changed(const std::string& path) {
   if (closed_) return;
   log::info("a file with which servers are opened has changed", {{"file", path}});
