@@ -19,6 +19,7 @@ using pool::SlotState;
 Status Proxy::must_be_database(const std::string& name) const {
   // PostgreSQL's names are no longer (NAMEDATALEN).
   constexpr std::size_t kNameMax = 63;
+  if (name == "*") return Error{"`*` is no database's name: name one, or none for all of them"};
   const config::Database* entry = config_.find_database(name);
   if (entry != nullptr && (entry->name == name || name.size() <= kNameMax)) return Ok{};
   const bool has_pool = std::any_of(pools_.begin(), pools_.end(),
