@@ -10,6 +10,7 @@
 #include "exit_codes.h"
 #include "mounts.h"
 #include "proxy/log.h"
+#include "proxy/secret_watch.h"
 
 namespace carpool {
 namespace {
@@ -330,6 +331,12 @@ void Reloader::watch_files() {
   if (!config_file_.empty()) directories.push_back(directory_of(config_file_));
   const auto add = [&directories](const config::Config& config) {
     for (const NamedFile& file : files_of(config)) directories.push_back(directory_of(file.path));
+    // Also those that only a url names.
+    for (const config::Database& database : config.databases) {
+      for (const std::string& path : proxy::files_of(database.server)) {
+        directories.push_back(directory_of(path));
+      }
+    }
   };
   add(proxy_->config());
   if (pending_) add(*pending_->loaded.config);
