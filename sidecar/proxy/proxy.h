@@ -9,6 +9,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <unordered_map>
 #include <utility>
@@ -163,6 +164,8 @@ class Proxy {
   config::Database place_of_trial(const Claimant& who) const;
   void password_refused(const Claimant& who, const std::string& password);
   void update_database_check();
+  // The pools that the file has kept warm, whoever comes: databases and users.
+  std::set<std::pair<std::string, std::string>> pools_of_file() const;
   void open_configured_pools();
   void server_file_changed(const std::string& path);
   bool has_servers() const;
