@@ -127,6 +127,7 @@ void Proxy::look_at_listeners() {
 void Proxy::server_file_changed(const std::string& path) {
   if (closed_) return;
   log::info("a file with which servers are opened has changed", {{"file", path}});
+  server_files_.changed(path);
   for (auto& [key, pool] : pools_) {
     if (!pool->retired() && files_of(pool->settings().server).contains(path)) pool->open_anew();
   }

@@ -76,6 +76,48 @@ TEST_F(SecretWatchTest, AFileThatMattersNoMoreIsForgotten) {
   EXPECT_EQ(changes_seen(), 0u) << "seen for the first time";
 }
 
+// A mount that is gone: the thread that reads there never comes back.
+TEST(SecretWatch, NoticesAGoodFileInThePlaceOfOneThatHangs) {
+  struct Disk {
+    std::mutex mutex;
+    std::condition_variable changed;
+    bool hangs = true;
+    bool ends = false;
+  };
+  const auto disk = std::make_shared<Disk>();
+  net::Loop loop;
+  std::vector<std::string> told;
+  SecretWatch watch(
+      loop, [&](const std::string& path) { told.push_back(path); },
+      [disk](const std::string&) {
+        std::unique_lock lock(disk->mutex);
+        if (disk->hangs) disk->changed.wait(lock, [&] { return disk->ends; });
+        return std::string("content");
+      });
+  const auto turn_for = [&](Micros us) {
+    net::Timer awake;
+    awake.start(loop, kMicrosPerMilli, kMicrosPerMilli, [] {});
+    const Micros end = net::Loop::clock_us() + us;
+    while (net::Loop::clock_us() < end && told.empty()) loop.run_once();
+  };
+  watch.look({"/secret"});
+  turn_for(kMicrosPerSecond / 10);
+  {
+    const std::lock_guard lock(disk->mutex);
+    disk->hangs = false;
+  }
+  watch.look({"/secret"});
+  turn_for(20 * kMicrosPerSecond);
+  EXPECT_EQ(told, std::vector<std::string>{"/secret"});
+  {
+    const std::lock_guard lock(disk->mutex);
+    disk->ends = true;
+    disk->changed.notify_all();
+  }
+  while (watch.busy()) loop.run_once();
+  EXPECT_EQ(told.size(), 1u) << "what was overtaken says nothing";
+}
+
 TEST(FilesOf, AServerAreThoseOfTheUrlToo) {
   config::Server server;
   server.url = "postgres://db/app?sslmode=verify-full&sslrootcert=/ca&sslcert=/of-the-url";
