@@ -343,17 +343,24 @@ void Reloader::watch_files() {
   watch_.watch(directories);
 }
 
+// One look at a time: on a mount that hangs it would else take a thread for each change, and leave
+// none to read what a mended configuration names.
 void Reloader::look_for_open_secrets() {
+  looks_again_ = looks_;
+  if (looks_) return;
   auto found = std::make_shared<std::vector<std::string>>();
-  aside_.run([found, files = files_of(proxy_->config())] { *found = warn_of_open_secrets(files); },
-             [this, found] {
-               for (const std::string& warning : *found) {
-                 const auto& known = open_secrets_;
-                 if (std::find(known.begin(), known.end(), warning) != known.end()) continue;
-                 log::warn(warning);
-               }
-               open_secrets_ = std::move(*found);
-             });
+  looks_ = aside_.run(
+      [found, files = files_of(proxy_->config())] { *found = warn_of_open_secrets(files); },
+      [this, found] {
+        for (const std::string& warning : *found) {
+          const auto& known = open_secrets_;
+          if (std::find(known.begin(), known.end(), warning) != known.end()) continue;
+          log::warn(warning);
+        }
+        open_secrets_ = std::move(*found);
+        looks_ = false;
+        if (looks_again_) look_for_open_secrets();
+      });
 }
 
 // ---- what is seen of it

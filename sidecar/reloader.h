@@ -108,6 +108,8 @@ class Reloader {
   std::unique_ptr<proxy::CredentialsReader> current_;  // of the credentials in force
   std::string credentials_error_;  // of their last reading; empty: they are as the files say
   bool said_late_ = false;         // that this reading is late
+  bool looks_ = false;             // for open secrets, on a thread
+  bool looks_again_ = false;       // there may be others since
 
   admin::ConfigView view_;                         // what does not change by itself
   std::vector<std::string> mount_warnings_;        // about how the file is mounted
