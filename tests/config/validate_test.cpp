@@ -92,7 +92,7 @@ TEST(Validate, WarnsOnceOfAUrlWithoutAHost) {
             std::vector<std::string>{"1:15: server.url: " + says});
   EXPECT_EQ(warnings("server: {host: h}\ndatabases: [{name: a, server: {host: \"\", url: "
                      "\"postgres://u@/d\"}}]"),
-            std::vector<std::string>{"2:50: databases[0].server.url: " + says});
+            std::vector<std::string>{"2:47: databases[0].server.url: " + says});
   EXPECT_EQ(warnings("server: " + url + "\ndatabases: [{name: a, server: {host: h}}]"),
             std::vector<std::string>{});
 }
