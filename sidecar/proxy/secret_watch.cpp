@@ -46,16 +46,18 @@ void SecretWatch::look(const std::set<std::string>& paths) {
   std::erase_if(files_, [&](const auto& entry) {
     return entry.second.readings.empty() && !paths.contains(entry.first);
   });
+  for (auto& [path, file] : files_) file.again = false;
   for (const std::string& path : paths) read(path, files_[path]);
 }
 
-// Beside those that hang: 1 s after the first, 4 s after the second, 16 s after the third, ... They
+// Beside those that hang: 1 s after the first, 3 s after the second, 9 s after the third, ... They
 // leave half of the threads to the files that do not hang.
 bool SecretWatch::may_read(const File& file) const {
   const std::size_t running = file.readings.size();
   if (running == 0) return true;
   if (running == kAtOnceMax || aside_.running() >= net::Aside::kThreadsMax / 2) return false;
-  const Micros rest_us = kHangs_us << (2 * (running - 1));
+  Micros rest_us = kHangs_us;
+  for (std::size_t i = 1; i < running; ++i) rest_us *= 3;
   return loop_.now_us() - file.readings.rbegin()->second >= rest_us;
 }
 
@@ -70,13 +72,13 @@ void SecretWatch::read(const std::string& path, File& file) {
   if (runs) file.readings[number] = loop_.now_us();
 }
 
-// What hangs since a moment ago is overtaken without another look.
+// A look that came too soon is made up for.
 void SecretWatch::look_later() {
   if (later_.running()) return;
   later_.start(loop_, kHangs_us, 0, [this] {
     later_.stop();
     for (auto& [path, file] : files_) {
-      if (file.again && file.readings.size() == 1) read(path, file);
+      if (file.again) read(path, file);
     }
   });
 }
