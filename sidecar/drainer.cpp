@@ -1,7 +1,5 @@
 #include "drainer.h"
 
-#include <algorithm>
-
 #include "exit_codes.h"
 #include "proxy/log.h"
 
@@ -10,13 +8,9 @@ namespace carpool {
 namespace log = proxy::log;
 
 void Drainer::drain(const char* why, bool wait_min_delay) {
-  const Micros min_us = wait_min_delay ? proxy_.config().drain.min_delay_us : 0;
-  if (since_us_) {
-    min_us_ = std::min(min_us_, min_us);
-    return;
-  }
+  waits_min_delay_ = wait_min_delay && (waits_min_delay_ || !since_us_);
+  if (since_us_) return;
   since_us_ = loop_.now_us();
-  min_us_ = min_us;
   log::info("draining", {{"why", why}, {"clients", proxy_.client_count()}});
   proxy_.begin_drain();
   timer_.start(loop_, 0, kTick_us, [this] { tick(); });
@@ -28,8 +22,9 @@ void Drainer::end_now() {
 
 void Drainer::tick() {
   const Micros drained_us = loop_.now_us() - *since_us_;
+  const Micros min_us = waits_min_delay_ ? proxy_.config().drain.min_delay_us : 0;
   const Micros timeout_us = proxy_.config().drain.timeout_us;
-  if (proxy_.client_count() == 0 && drained_us >= min_us_) return end_(kExitClean);
+  if (proxy_.client_count() == 0 && drained_us >= min_us) return end_(kExitClean);
   if (drained_us < timeout_us) return;
   if (!proxy_.ending_clients()) {
     log::warn("drain.timeout is over: closing clients at the end of their transactions",

@@ -42,7 +42,7 @@ class Drainer {
   std::function<void(int exit_code)> end_;
   net::Timer timer_;
   std::optional<Micros> since_us_;
-  Micros min_us_ = 0;
+  bool waits_min_delay_ = false;  // as long as it is configured now
 };
 
 }  // namespace carpool

@@ -10,6 +10,7 @@
 #include "exit_codes.h"
 #include "mounts.h"
 #include "proxy/log.h"
+#include "proxy/secret_watch.h"
 
 namespace carpool {
 namespace {
@@ -101,6 +102,7 @@ std::string Reloader::waits_for() const {
 void Reloader::reload(const char* why) {
   if (proxy_ == nullptr) return;
   proxy_->look_at_server_files();
+  proxy_->look_at_listeners();
   if (!config_file_.empty()) look_at_file(why);
   look_at_credentials();
 }
@@ -136,7 +138,8 @@ void Reloader::look_at_credentials() {
 }
 
 void Reloader::settle() {
-  const config::InForce next = config::in_force(proxy_->config(), *pending_->loaded.config);
+  const config::InForce next =
+      config::in_force(proxy_->config(), *pending_->loaded.config, environment_.libpq());
   if (!next.config) {
     reject(next.problems);
     return pending_.reset();  // nothing but another file, or a restart, can change that
@@ -215,8 +218,8 @@ void Reloader::settle_before_start(const config::Config& next) {
 void Reloader::settle_late() {
   if (pending_->reader->reading_us() < kPatience_us) return be_patient();
   if (pending_->rest_in_force) return;
-  const config::InForce rest =
-      config::in_force(proxy_->config(), *pending_->loaded.config, config::Late::Credentials);
+  const config::InForce rest = config::in_force(proxy_->config(), *pending_->loaded.config,
+                                                environment_.libpq(), config::Late::Credentials);
   const std::string what = pending_->reader->describe();
   if (rest.config && apply(*rest.config)) {
     pending_->rest_in_force = true;
@@ -372,23 +375,36 @@ void Reloader::watch_files() {
   if (!config_file_.empty()) directories.push_back(directory_of(config_file_));
   const auto add = [&directories](const config::Config& config) {
     for (const NamedFile& file : files_of(config)) directories.push_back(directory_of(file.path));
+    // Also those that only a url names.
+    for (const config::Database& database : config.databases) {
+      for (const std::string& path : proxy::files_of(database.server)) {
+        directories.push_back(directory_of(path));
+      }
+    }
   };
   add(proxy_->config());
   if (pending_) add(*pending_->loaded.config);
   watch_.watch(directories);
 }
 
+// One look at a time: on a mount that hangs it would else take a thread for each change, and leave
+// none to read what a mended configuration names.
 void Reloader::look_for_open_secrets() {
+  looks_again_ = looks_;
+  if (looks_) return;
   auto found = std::make_shared<std::vector<std::string>>();
-  aside_.run([found, files = files_of(proxy_->config())] { *found = warn_of_open_secrets(files); },
-             [this, found] {
-               for (const std::string& warning : *found) {
-                 const auto& known = open_secrets_;
-                 if (std::find(known.begin(), known.end(), warning) != known.end()) continue;
-                 log::warn(warning);
-               }
-               open_secrets_ = std::move(*found);
-             });
+  looks_ = aside_.run(
+      [found, files = files_of(proxy_->config())] { *found = warn_of_open_secrets(files); },
+      [this, found] {
+        for (const std::string& warning : *found) {
+          const auto& known = open_secrets_;
+          if (std::find(known.begin(), known.end(), warning) != known.end()) continue;
+          log::warn(warning);
+        }
+        open_secrets_ = std::move(*found);
+        looks_ = false;
+        if (looks_again_) look_for_open_secrets();
+      });
 }
 
 // ---- what is seen of it

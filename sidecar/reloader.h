@@ -117,7 +117,9 @@ class Reloader {
   std::unique_ptr<proxy::CredentialsReaders> current_;  // of the credentials in force
   // Of their last reading, by part; empty: they are as the files say.
   std::array<std::string, proxy::kCredentialsParts.size()> credentials_errors_;
-  bool said_late_ = false;  // that this reading is late
+  bool said_late_ = false;    // that this reading is late
+  bool looks_ = false;        // for open secrets, on a thread
+  bool looks_again_ = false;  // there may be others since
 
   admin::ConfigView view_;                         // what does not change by itself
   std::vector<std::string> mount_warnings_;        // about how the file is mounted

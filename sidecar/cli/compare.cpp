@@ -3,13 +3,16 @@
 #include <algorithm>
 #include <iterator>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <ostream>
 #include <string_view>
 #include <utility>
 
 #include "cli/compare_pools.h"
 #include "cli/table.h"
+#include "config/diff.h"
 #include "config/keys.h"
+#include "config/text.h"
 
 namespace carpool::cli {
 namespace {
@@ -125,6 +128,35 @@ Result<std::vector<PoolName>> pools_at(const Endpoint& endpoint) {
   return pools;
 }
 
+// The value of a key as masked_json() has it; none where that does not have it, or masks it.
+std::optional<config::Value> value_of(const config::Key& key, const Json& effective) {
+  const bool masked = key.secrecy != config::Secrecy::None;
+  if (masked || key.type == config::KeyType::StringList) return std::nullopt;
+  const Json* at = &effective;
+  for (std::string_view path = key.path; !path.empty();) {
+    const std::size_t dot = std::min(path.find('.'), path.size());
+    const auto found = at->find(std::string(path.substr(0, dot)));
+    if (found == at->end()) return std::nullopt;
+    at = &*found;
+    path.remove_prefix(std::min(dot + 1, path.size()));
+  }
+  if (at->is_null()) return std::nullopt;
+  const std::string text = at->is_string() ? at->get<std::string>() : at->dump();
+  const Result<config::Value> value = config::parse_value(key, text, text);
+  return value ? std::optional<config::Value>(*value) : std::nullopt;
+}
+
+// Why the sidecar would take nothing of the file: what of it comes live does not go together with
+// what it keeps until a restart. Empty: it would take it.
+std::vector<config::Problem> rejections(const Json& effective, const config::Config& desired,
+                                        const config::Libpq& libpq) {
+  config::Config running = desired;
+  for (const config::Key& key : config::keys()) {
+    if (const std::optional<config::Value> runs = value_of(key, effective)) key.set(running, *runs);
+  }
+  return config::in_force(running, desired, libpq).problems;
+}
+
 std::string shown(const std::string& value) {
   return value.empty() ? "-" : value;
 }
@@ -183,13 +215,21 @@ int run_compare(const std::string& file, const config::Environment& env, const s
     out << "  no difference (secrets are not compared)\n";
     return kExitOk;
   }
+  const std::vector<config::Problem> rejected =
+      rejections(view["effective"], *loaded.config, env.libpq());
+  if (!rejected.empty()) {
+    out << "  it would be rejected, and nothing of it applied, without a restart:\n";
+    for (const config::Problem& problem : rejected) {
+      out << "    " << config::format(problem, file) << "\n";
+    }
+  }
   Table table({"<", "<KEY", "<RUNS", "<FILE", "<"});
   for (const Difference& difference : found) {
     table.add({"", difference.key, shown(difference.before), shown(difference.after),
-               difference.live ? "applies live" : "waits for a restart"});
+               difference.live && rejected.empty() ? "applies live" : "waits for a restart"});
   }
   out << table.text();
-  if (pools->empty()) return kExitOk;
+  if (pools->empty() || !rejected.empty()) return kExitOk;
   Table effects({"<", "<POOL", "<KEY", "<RUNS", "<FILE", "<"});
   const std::vector<PoolChange> changes =
       pool_changes(view["effective"].dump(), config::masked_json(*loaded.config), *pools);

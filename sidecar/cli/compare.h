@@ -1,7 +1,8 @@
 // `carpool check FILE --diff`: a valid file against the configuration that runs: key by key, what
 // would apply live and what would wait for a restart, and then what of it would change for each
 // pool that exists (compare_pools.h). It changes nothing. Secrets are masked on both sides, so that
-// a changed password is not seen.
+// a changed password is not seen. Where the sidecar would reject the change, since what comes live
+// does not go together with what waits for a restart, it says so, as the sidecar would.
 #pragma once
 
 #include <iosfwd>

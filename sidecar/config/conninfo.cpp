@@ -47,7 +47,7 @@ std::vector<std::string> split_list(std::string_view list) {
 }
 
 bool is_socket(std::string_view host) {
-  return host.starts_with('/') || host.starts_with('@');
+  return host.empty() || host.starts_with('/') || host.starts_with('@');
 }
 
 }  // namespace carpool::config

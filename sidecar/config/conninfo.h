@@ -14,13 +14,15 @@
 
 namespace carpool::config {
 
-// The error is that of the url. `port` is always there; what the client decides is not.
-Result<UrlParts> conninfo_of(const Server& server, const Libpq& libpq = {});
+// As that libpq reads the url: what one takes, another may not. The error is that of the url.
+// `port` is always there; what the client decides is not.
+Result<UrlParts> conninfo_of(const Server& server, const Libpq& libpq);
 
 // A comma-separated list of libpq's, which has an entry where it is empty.
 std::vector<std::string> split_list(std::string_view list);
 
-// Whether libpq takes a host for the directory of a Unix socket, or the name of an abstract one.
+// Whether libpq takes a host for the directory of a Unix socket, or the name of an abstract one. An
+// empty one is the directory that libpq was built with.
 bool is_socket(std::string_view host);
 
 }  // namespace carpool::config

@@ -75,32 +75,54 @@ void add_database_changes(const Config& running, const Config& desired,
   }
 }
 
-Draft judged(const Config& config) {
-  Draft draft = draft_of(config);
-  validate(draft);
-  sort_problems(draft.problems);
-  return draft;
-}
-
 bool contains(const std::vector<Problem>& problems, const Problem& problem) {
   return std::find(problems.begin(), problems.end(), problem) != problems.end();
 }
 
-// Whether `problem`, or warning, is gone once `key` is as in `other`.
-bool solves(const Key& key, const Config& other, const Config& mixture, const Problem& problem) {
-  Config tried = mixture;
-  key.set(tried, key.get(other));
-  const Draft draft = judged(tried);
-  return !contains(draft.problems, problem) && !contains(draft.warnings, problem);
-}
+// Judges a mixture of two configurations that are good.
+class Judge {
+ public:
+  // All must outlive this object. `waiting`: the keys that are in the mixture as they run.
+  Judge(const Config& running, const Config& desired, const Config& mixture,
+        const std::vector<const Key*>& waiting, const Libpq& libpq)
+      : running_(running), desired_(desired), mixture_(mixture), waiting_(waiting), libpq_(libpq) {}
 
-// What is wrong with a mixture of two that are good. For a while, or until the next start, is too
-// long for what nobody has asked for: passwords in clear, for one, are only warned of in a file.
-std::vector<Problem> problems_of(const Config& mixture, const Config& running,
-                                 const Config& desired) {
-  Draft draft = judged(mixture);
-  const std::vector<Problem> before = judged(running).warnings;
-  const std::vector<Problem> after = judged(desired).warnings;
+  std::vector<Problem> run() const {
+    std::vector<Problem> explained;
+    for (const Problem& problem : problems()) explained.push_back(explain(problem));
+    return explained;
+  }
+
+ private:
+  Draft judged(const Config& config) const {
+    Draft draft = draft_of(config, libpq_);
+    validate(draft);
+    sort_problems(draft.problems);
+    return draft;
+  }
+  // Whether `problem`, or warning, of the mixture is gone once `key` is as in `other`.
+  bool solves(const Key& key, const Config& other, const Problem& problem) const {
+    Config tried = mixture_;
+    key.set(tried, key.get(other));
+    const Draft draft = judged(tried);
+    return !contains(draft.problems, problem) && !contains(draft.warnings, problem);
+  }
+  std::vector<Problem> problems() const;
+  Problem explain(const Problem& problem) const;
+
+  const Config& running_;
+  const Config& desired_;
+  const Config& mixture_;
+  const std::vector<const Key*>& waiting_;
+  const Libpq& libpq_;
+};
+
+// For a while, or until the next start, is too long for what nobody has asked for: passwords in
+// clear, for one, are only warned of in a file.
+std::vector<Problem> Judge::problems() const {
+  Draft draft = judged(mixture_);
+  const std::vector<Problem> before = judged(running_).warnings;
+  const std::vector<Problem> after = judged(desired_).warnings;
   for (Problem& warning : draft.warnings) {
     if (contains(before, warning) || contains(after, warning)) continue;
     draft.problems.push_back(std::move(warning));
@@ -109,19 +131,19 @@ std::vector<Problem> problems_of(const Config& mixture, const Config& running,
 }
 
 // A problem that only the mixture has, in words about the change: its file alone has none.
-Problem explain(const Problem& problem, const Config& running, const Config& desired,
-                const Config& mixture, const std::vector<const Key*>& waiting) {
+Problem Judge::explain(const Problem& problem) const {
   std::vector<std::string> without;
-  for (const Key* key : waiting) {
-    if (!solves(*key, desired, mixture, problem)) continue;
-    without.push_back(fmt::format("`{}` ({})", key->path, to_masked_text(*key, key->get(running))));
+  for (const Key* key : waiting_) {
+    if (!solves(*key, desired_, problem)) continue;
+    without.push_back(
+        fmt::format("`{}` ({})", key->path, to_masked_text(*key, key->get(running_))));
   }
   if (without.empty()) {  // no single one of them
-    for (const Key* key : waiting) without.push_back(fmt::format("`{}`", key->path));
+    for (const Key* key : waiting_) without.push_back(fmt::format("`{}`", key->path));
   }
   std::string blamed;  // the changed key that cannot come
   for (const Key& key : keys()) {
-    if (key.get(running) == key.get(mixture) || !solves(key, running, mixture, problem)) continue;
+    if (key.get(running_) == key.get(mixture_) || !solves(key, running_, problem)) continue;
     blamed = key.path;
     break;
   }
@@ -129,7 +151,7 @@ Problem explain(const Problem& problem, const Config& running, const Config& des
   return {blamed, 0, 0,
           fmt::format("cannot come without {}, which {} {}: `{}` {}", enumerate(without, "and"),
                       without.size() == 1 ? "waits for" : "wait for",
-                      waiting.front()->live ? "files that are still being read" : "a restart",
+                      waiting_.front()->live ? "files that are still being read" : "a restart",
                       problem.path, problem.message)};
 }
 
@@ -150,7 +172,7 @@ bool needs_credentials(const Key& key) {
   return key.path.starts_with("auth.") || key.path.starts_with("listen.tls.");
 }
 
-InForce in_force(const Config& running, const Config& desired, Late late) {
+InForce in_force(const Config& running, const Config& desired, const Libpq& libpq, Late late) {
   const auto waits = [late](const Key& key) {
     return !key.live || (late == Late::Credentials && needs_credentials(key));
   };
@@ -163,9 +185,7 @@ InForce in_force(const Config& running, const Config& desired, Late late) {
   }
   if (waiting.empty()) return {std::move(mixture), {}};
   InForce result;
-  for (const Problem& problem : problems_of(mixture, running, desired)) {
-    result.problems.push_back(explain(problem, running, desired, mixture, waiting));
-  }
+  result.problems = Judge(running, desired, mixture, waiting, libpq).run();
   if (result.problems.empty()) result.config = std::move(mixture);
   return result;
 }

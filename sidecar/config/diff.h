@@ -10,6 +10,7 @@
 
 #include "config/config.h"
 #include "config/keys.h"
+#include "config/libpq.h"
 #include "config/problem.h"
 
 namespace carpool::config {
@@ -34,13 +35,14 @@ enum class Late : std::uint8_t { Restart, Credentials };
 // What comes into force of a change: `desired`, but with the keys that cannot come now as in
 // `running`. It has been validated by the rules of a file, so that what is in force is always
 // something that would have been accepted at start; each problem names the key that waits, and the
-// changed key that cannot come without it.
+// changed key that cannot come without it. `libpq`: the one that reads the urls.
 //   config.has_value() == problems.empty()
 struct InForce {
   std::optional<Config> config;
   std::vector<Problem> problems;
 };
-InForce in_force(const Config& running, const Config& desired, Late late = Late::Restart);
+InForce in_force(const Config& running, const Config& desired, const Libpq& libpq,
+                 Late late = Late::Restart);
 
 // Whether the key says who may come in and by which files: auth.* and listen.tls.*.
 bool needs_credentials(const Key& key);

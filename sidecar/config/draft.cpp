@@ -6,8 +6,9 @@
 
 namespace carpool::config {
 
-Draft draft_of(const Config& config) {
+Draft draft_of(const Config& config, const Libpq& libpq) {
   Draft draft;
+  draft.libpq = libpq;
   draft.config = config;
   for (const Key& key : keys()) draft.given[key.path] = {};
   for (std::size_t i = 0; i < config.databases.size(); i++) {

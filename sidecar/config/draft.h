@@ -31,6 +31,6 @@ struct Draft {
 
 // Values that come from no file, to be judged as those of a file are: without places, and with
 // everything given that an entry of `databases` does not inherit.
-Draft draft_of(const Config& config);
+Draft draft_of(const Config& config, const Libpq& libpq);
 
 }  // namespace carpool::config

@@ -25,6 +25,21 @@ std::optional<std::string> lookup(const Environment& env, std::string_view name)
   return value && !value->empty() ? value : std::nullopt;
 }
 
+struct Variable {
+  std::string_view name;
+  std::string text;
+};
+
+// What the environment says of a parameter.
+std::optional<Variable> variable_of(const Environment& env, const LibpqParameter& parameter) {
+  if (std::optional<std::string> text = lookup(env, parameter.variable)) {
+    return Variable{parameter.variable, std::move(*text)};
+  }
+  const bool older =
+      parameter.name == "sslmode" && asks_for_tls(lookup(env, kRequireSslVariable).value_or(""));
+  return older ? std::optional<Variable>({kRequireSslVariable, "require"}) : std::nullopt;
+}
+
 // The key of ours that says what a parameter of libpq says; null where there is none.
 const char* path_of(std::string_view parameter) {
   if (parameter == "connect_timeout") return kTimeoutPath;
@@ -68,7 +83,7 @@ class Reader {
   bool read_url();
   bool counts(const LibpqParameter& parameter) const;
   void set_key(std::string_view variable, const std::string& text, const char* path);
-  void read_variable(const LibpqParameter& parameter, const std::string& text);
+  void read_variable(const LibpqParameter& parameter, const Variable& variable);
   void read_settings();
   void add_to_url(std::string_view name, std::string_view value);
 
@@ -141,24 +156,25 @@ void Reader::add_to_url(std::string_view name, std::string_view value) {
   url += fmt::format("{}{}={}", joint, name, percent_encoded(value));
 }
 
-void Reader::read_variable(const LibpqParameter& parameter, const std::string& text) {
+void Reader::read_variable(const LibpqParameter& parameter, const Variable& variable) {
+  const auto& [name, text] = variable;
   const char* path = path_of(parameter.name);
   if (!env_.libpq().knows(parameter.name)) {
-    return problem(parameter.variable, fmt::format("is of libpq {} and later, and this is libpq {}",
-                                                   parameter.since, env_.libpq().version));
+    return problem(name, fmt::format("is of libpq {} and later, and this is libpq {}",
+                                     parameter.since, env_.libpq().version));
   }
   const bool is_list = parameter.name == "port" && text.find(',') != std::string::npos;
   const bool is_enum = path != nullptr && find_key(path)->type == KeyType::Enum;
   if (!is_enum && parameter.problem != nullptr) {
     std::string wrong = parameter.problem(text, env_.libpq());
-    if (!wrong.empty()) return problem(parameter.variable, std::move(wrong));
+    if (!wrong.empty()) return problem(name, std::move(wrong));
   }
   if (path == kTimeoutPath) {
     // libpq waits for ever where it is 0, which Carpool never does.
     std::optional<Micros> timeout = connect_timeout_of(text);
     if (timeout) draft_.config.server.connect_timeout_us = *timeout;
   } else if (path != nullptr && !is_list && !(both_hosts_ && parameter.name.starts_with("host"))) {
-    set_key(parameter.variable, text, path);
+    set_key(name, text, path);
   } else {
     add_to_url(parameter.name, text);
   }
@@ -193,7 +209,8 @@ void Reader::read() {
   const bool has_host = lookup(env_, "PGHOST").has_value();
   const bool has_address = lookup(env_, "PGHOSTADDR").has_value();
   if (!has_url_ && !has_host && !has_address) {
-    if (lookup(env_, "PGSERVICE")) read_variable(*find_parameter("service"), "?");
+    const LibpqParameter& service = *find_parameter("service");
+    if (std::optional<Variable> found = variable_of(env_, service)) read_variable(service, *found);
     return;
   }
   // A name in PGHOST is what certificates are checked against; the address is where it is.
@@ -205,8 +222,9 @@ void Reader::read() {
   for (const LibpqParameter& parameter : libpq_parameters()) {
     if (parameter.variable.empty()) continue;
     if (parameter.name == "hostaddr" && !both_hosts_) continue;
-    std::optional<std::string> text = lookup(env_, parameter.variable);
-    if (text && counts(parameter)) read_variable(parameter, *text);
+    if (std::optional<Variable> found = variable_of(env_, parameter); found && counts(parameter)) {
+      read_variable(parameter, *found);
+    }
   }
   read_settings();
 }
@@ -228,7 +246,8 @@ void warn_of_environment(const Environment& env, Draft& draft) {
     const bool given = parts.contains(name) || (path != nullptr && draft.is_given(path)) ||
                        (name == "password" && draft.is_given("server.passwordFile"));
     if (parameter.variable.empty() || of_place || given) continue;
-    if (lookup(env, parameter.variable)) names.emplace_back(parameter.variable);
+    if (std::optional<Variable> found = variable_of(env, parameter))
+      names.emplace_back(found->name);
   }
   for (const LibpqSetting& setting : libpq_settings()) {
     if (lookup(env, setting.variable)) names.emplace_back(setting.variable);

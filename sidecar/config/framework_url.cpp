@@ -62,7 +62,7 @@ bool is_name(std::string_view name) {
 }
 
 bool is_for_libpq(const std::string& name) {
-  if (name == "ssl" || find_parameter(name) != nullptr) return true;
+  if (name == "ssl" || name == kRequireSsl || find_parameter(name) != nullptr) return true;
   return std::find(kOfFrameworks.begin(), kOfFrameworks.end(), name) == kOfFrameworks.end() &&
          nearly_libpqs(name);
 }

@@ -40,6 +40,13 @@ std::span<const LibpqParameter> libpq_parameters();
 // Null where no libpq up to kNewestLibpq has it.
 const LibpqParameter* find_parameter(std::string_view name);
 
+// How `sslmode` was called before there was one, and is still taken by libpq: "1..." is require.
+inline constexpr std::string_view kRequireSsl = "requiressl";
+inline constexpr const char* kRequireSslVariable = "PGREQUIRESSL";
+inline bool asks_for_tls(std::string_view require_ssl) {
+  return require_ssl.starts_with('1');
+}
+
 // What libpq sends of the environment besides its parameters, and the setting that it is.
 struct LibpqSetting {
   const char* variable;

@@ -8,8 +8,8 @@
 namespace carpool::config {
 namespace {
 
-std::array<std::string, 4> place_of(const Server& server) {
-  const Result<UrlParts> parts = conninfo_of(server);
+std::array<std::string, 4> place_of(const Server& server, const Libpq& libpq) {
+  const Result<UrlParts> parts = conninfo_of(server, libpq);
   if (!parts) return {server.url};  // which is turned down elsewhere
   const auto part = [&](const char* name) {
     const auto found = parts->find(name);
@@ -20,8 +20,8 @@ std::array<std::string, 4> place_of(const Server& server) {
 
 }  // namespace
 
-bool same_place(const Server& one, const Server& other) {
-  return place_of(one) == place_of(other);
+bool same_place(const Server& one, const Server& other, const Libpq& libpq) {
+  return place_of(one, libpq) == place_of(other, libpq);
 }
 
 }  // namespace carpool::config

@@ -3,9 +3,10 @@
 #pragma once
 
 #include "config/config.h"
+#include "config/libpq.h"
 
 namespace carpool::config {
 
-bool same_place(const Server& one, const Server& other);
+bool same_place(const Server& one, const Server& other, const Libpq& libpq);
 
 }  // namespace carpool::config

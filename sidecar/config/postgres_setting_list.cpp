@@ -197,20 +197,29 @@ struct Choice {
 };
 
 // Also those that PostgreSQL takes without naming them.
-constexpr std::array<Choice, 18> kChoices = {{
+constexpr std::array<Choice, 25> kChoices = {{
     {"backslash_quote", "safe_encoding on off true false yes no 1 0 "},
     {"bytea_output", "escape hex "},
     {"client_min_messages",
      "debug5 debug4 debug3 debug2 debug1 debug log info notice warning error fatal panic "},
     {"compute_query_id", "auto regress on off true false yes no 1 0 "},
     {"constraint_exclusion", "partition on off true false yes no 1 0 "},
+    {"debug_parallel_query", "off on regress true false yes no 1 0 "},
+    {"default_toast_compression", "pglz lz4 "},
     {"default_transaction_isolation",
      "serializable repeatable\\ read read\\ committed read\\ uncommitted "},
+    {"force_parallel_mode", "off on regress true false yes no 1 0 "},
+    {"icu_validation_level",
+     "disabled debug5 debug4 debug3 debug2 debug1 debug log info notice warning error fatal "
+     "panic "},
     {"intervalstyle", "postgres postgres_verbose sql_standard iso_8601 "},
     {"log_error_verbosity", "terse default verbose "},
     {"log_min_error_statement",
      "debug5 debug4 debug3 debug2 debug1 debug info notice warning error log fatal panic "},
+    {"log_min_messages",
+     "debug5 debug4 debug3 debug2 debug1 debug info notice warning error log fatal panic "},
     {"log_statement", "none ddl mod all "},
+    {"password_encryption", "md5 scram-sha-256 on off true false yes no 1 0 "},
     {"plan_cache_mode", "auto force_generic_plan force_custom_plan "},
     {"session_replication_role", "origin replica local "},
     {"stats_fetch_consistency", "none cache snapshot "},
@@ -218,6 +227,7 @@ constexpr std::array<Choice, 18> kChoices = {{
     {"track_functions", "none pl all "},
     {"transaction_isolation",
      "serializable repeatable\\ read read\\ committed read\\ uncommitted "},
+    {"wal_compression", "pglz lz4 zstd on off true false yes no 1 0 "},
     {"xmlbinary", "base64 hex "},
     {"xmloption", "content document "},
 }};

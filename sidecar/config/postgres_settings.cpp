@@ -56,6 +56,14 @@ bool is_blank(char c) {
   return c == ' ' || (c >= '\t' && c <= '\r');
 }
 
+// What one `unit` is in units of `base`; empty where there is no such unit.
+std::optional<double> factor_of(std::string_view unit, SettingUnit base) {
+  for (const UnitName& known : kUnitNames) {
+    if (known.base == base && known.name == unit) return known.factor;
+  }
+  return std::nullopt;
+}
+
 // A number and a unit behind it, as guc.c reads one; empty where it is neither.
 std::optional<double> number_of(std::string_view text, SettingUnit base) {
   const std::string copy(text);
@@ -71,10 +79,8 @@ std::optional<double> number_of(std::string_view text, SettingUnit base) {
   while (!unit.empty() && is_blank(unit.front())) unit.remove_prefix(1);
   if (unit.empty()) return number;
   while (is_blank(unit.back())) unit.remove_suffix(1);
-  for (const UnitName& known : kUnitNames) {
-    if (known.base == base && known.name == unit) return number * known.factor;
-  }
-  return std::nullopt;
+  const std::optional<double> factor = factor_of(unit, base);
+  return factor ? std::optional<double>(number * *factor) : std::nullopt;
 }
 
 std::string int_problem(std::string_view value, const IntSetting& limits) {
@@ -96,11 +102,15 @@ std::string real_problem(std::string_view value, const RealSetting& limits) {
   std::string_view unit(end);
   while (!unit.empty() && is_blank(unit.front())) unit.remove_prefix(1);
   while (!unit.empty() && is_blank(unit.back())) unit.remove_suffix(1);
-  // vacuum_cost_delay is the only one with a unit.
-  const bool is_time = limits.name == "vacuum_cost_delay";
-  if (is_time && (unit == "us" || unit == "ms" || unit == "s" || unit == "min")) return "";
-  if (!unit.empty()) return "is not a number";
-  if (number >= limits.least && number <= limits.most) return "";
+  double factor = 1;
+  if (!unit.empty()) {
+    // vacuum_cost_delay is the only one with a unit.
+    if (limits.name != "vacuum_cost_delay") return "is not a number";
+    const std::optional<double> known = factor_of(unit, SettingUnit::Ms);
+    if (!known) return "is not a number, with a unit of PostgreSQL's";
+    factor = *known;
+  }
+  if (number * factor >= limits.least && number * factor <= limits.most) return "";
   return fmt::format("is not between {:g} and {:g}", limits.least, limits.most);
 }
 
@@ -174,6 +184,10 @@ bool is_date_style(std::string_view text) {
   return styles.size() <= 1 && orders.size() <= 1;
 }
 
+constexpr std::string_view kNeverEmpty =
+    "default_table_access_method default_text_search_config lc_messages timezone "
+    "timezone_abbreviations ";
+
 // Of a setting that is a text or a choice.
 std::string text_problem(const std::string& name, std::string_view value) {
   if (const std::string_view choices = setting_choices(name); !choices.empty()) {
@@ -182,6 +196,7 @@ std::string text_problem(const std::string& name, std::string_view value) {
     if (!text.empty() && is_among(choices, text)) return "";
     return fmt::format("is none of {}", fmt::join(split_options(choices), ", "));
   }
+  if (value.empty() && is_among(kNeverEmpty, name)) return "is empty";
   if ((name == "search_path" || name == "temp_tablespaces") && !is_list_of_names(value)) {
     return "is no list of names with commas between them";
   }

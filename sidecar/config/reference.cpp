@@ -92,7 +92,8 @@ prints what stands here about a key.
 - **URLs.** A parameter of `server.url` that has a key of ours means that key, `connect_timeout` the
   key `server.connectTimeout`; the key beside it goes first. What libpq does not know, or refuses
   whatever the server is, is an error, and so is what PostgreSQL refuses in `options`; what means
-  nothing is a warning. `service` is an error: libpq's service file is not read.
+  nothing is a warning. `service` is an error: libpq's service file is not read. A URL without a host
+  leads to a Unix socket in the folder that libpq was built with, which is a warning.
 
 )";
 

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "config/config.h"
+#include "config/libpq.h"
 
 namespace carpool::config {
 
@@ -22,6 +23,6 @@ struct SaltSource {
 // auth.saltFile, else the password of the section `server` (its password, passwordFile or that of
 // the url), else that of the first of `databases` that has one. Where nobody has any, what is left
 // keeps salts as they are over a restart, but who guesses it can tell who exists.
-SaltSource salt_source(const Config& config);
+SaltSource salt_source(const Config& config, const Libpq& libpq);
 
 }  // namespace carpool::config

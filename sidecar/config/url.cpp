@@ -107,6 +107,8 @@ Result<std::string> Parser::decode(std::string_view text, std::string_view what)
 }
 
 Status Parser::add(const std::string& name, std::string value) {
+  // The older way to say it, which libpq's list of parameters does not have.
+  if (name == kRequireSsl) return add("sslmode", asks_for_tls(value) ? "require" : "prefer");
   if (!libpq_.knows(name)) return unknown_parameter(name, libpq_);
   if (name == "port") {
     if (Status ports = check_ports(value); !ports) return ports.error();
@@ -132,6 +134,7 @@ Status Parser::add_hosts(std::string_view authority) {
       std::size_t close = one.find(']');
       if (close == std::string_view::npos) return Error{"the IPv6 address lacks its `]`"};
       host = one.substr(1, close - 1);
+      if (host.empty()) return Error{"the IPv6 address between `[` and `]` is empty"};
       std::string_view rest = one.substr(close + 1);
       if (!rest.empty() && rest.front() != ':') {
         return Error{"after the `]` of an IPv6 address only `:port` may follow"};

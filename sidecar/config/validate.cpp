@@ -24,15 +24,6 @@ namespace {
 constexpr std::uint64_t kServersOfAPool_max = 10'000;
 constexpr std::size_t kDatabaseName_max = 255;
 
-bool is_wildcard(const std::string& address) {
-  return address == "0.0.0.0" || address == "::";
-}
-
-// Whether two listening addresses cannot share a port.
-bool overlap(const std::string& a, const std::string& b) {
-  return a == b || is_wildcard(a) || is_wildcard(b);
-}
-
 class Validator {
  public:
   // `draft` must outlive this object.
@@ -66,10 +57,13 @@ class Validator {
   void check_server(const std::string& prefix, const Server& server);
   void check_overrides(const std::string& prefix, const Server& server, const UrlParts& parts);
   void check_not_itself(const std::string& prefix, const Server& server);
+  void check_tls_files(const std::string& prefix, const Server& server);
   void check_databases();
   void check_has_server(std::size_t index);
+  void check_names_host(const std::string& prefix, const Server& server);
 
   Draft& draft_;
+  bool section_names_no_host_ = false;  // said already
 };
 
 std::optional<Validator::Finding> Validator::concerns(const std::string& prefix,
@@ -205,7 +199,7 @@ void Validator::check_salts() {
     return warn("", {"auth.saltFile", "auth.mode"},
                 "has no effect unless `auth.mode` is scram-sha-256");
   }
-  if (salt_source(draft_.config).secret()) return;
+  if (salt_source(draft_.config, draft_.libpq).secret()) return;
   warn("", {"auth.mode", "auth.saltFile"},
        "who guesses where the server is can tell which users exist: name `auth.saltFile`, since "
        "`server` has no password to make salts from");
@@ -299,9 +293,7 @@ void Validator::check_not_itself(const std::string& prefix, const Server& server
     if (port != fmt::format("{}", listen.port)) continue;
     std::string host = hosts[i];
     while (host.size() > 1 && host.back() == '/') host.pop_back();
-    bool local = host == "localhost" || is_loopback(host);
-    bool same = host == listen.address ||
-                (local && (is_loopback(listen.address) || is_wildcard(listen.address)));
+    bool same = host == listen.address || leads_to(host, listen.address);
     std::string socket_dir = listen.unix_socket_dir;
     while (socket_dir.size() > 1 && socket_dir.back() == '/') socket_dir.pop_back();
     bool same_socket = !host.empty() && host == socket_dir;
@@ -328,26 +320,51 @@ void Validator::check_server(const std::string& prefix, const Server& server) {
     error(prefix, {"server.password", "server.passwordFile"},
           "`server.passwordFile` is given too; only one of them can hold");
   }
-  bool verifies = server.ssl_mode == "verify-ca" || server.ssl_mode == "verify-full";
-  if (verifies && server.ssl_root_cert.empty()) {
-    warn(prefix, {"server.sslMode", "server.sslRootCert"},
+  check_tls_files(prefix, server);
+}
+
+// By key or by url.
+void Validator::check_tls_files(const std::string& prefix, const Server& server) {
+  Result<UrlParts> parts = conninfo_of(server, draft_.libpq);
+  if (!parts) return;
+  const std::string mode = (*parts)["sslmode"];
+  const bool verifies = mode == "verify-ca" || mode == "verify-full";
+  if (verifies && !parts->contains("sslrootcert")) {
+    warn(prefix, {"server.sslMode", "server.url", "server.sslRootCert"},
          fmt::format("{} without `server.sslRootCert` looks for authorities in the home folder "
                      "only",
-                     server.ssl_mode));
+                     mode));
   }
-  if (server.ssl_cert.empty() != server.ssl_key.empty()) {
-    bool cert = !server.ssl_cert.empty();
-    warn(prefix, {cert ? "server.sslCert" : "server.sslKey"},
-         fmt::format("has no effect without `{}`", cert ? "server.sslKey" : "server.sslCert"));
+  const bool cert = parts->contains("sslcert");
+  const bool key = parts->contains("sslkey");
+  if (cert && !key) {
+    warn(prefix, {"server.sslCert", "server.url"},
+         "needs `server.sslKey`: where there is no key in the home folder either, no server can be "
+         "opened over TLS");
   }
+  if (key && !cert) {
+    warn(prefix, {"server.sslKey", "server.url"}, "has no effect without `server.sslCert`");
+  }
+}
+
+// In a container there is seldom a socket where libpq looks for one by itself.
+void Validator::check_names_host(const std::string& prefix, const Server& server) {
+  Result<UrlParts> parts = parse_url(server.url, draft_.libpq);
+  if (!parts || parts->contains("host") || parts->contains("hostaddr")) return;
+  const bool own = draft_.is_given(prefix + "server.url");
+  const bool again = !own && std::exchange(section_names_no_host_, true);
+  if (again) return;
+  warn(own ? prefix : "", {"server.url", "server.host"},
+       "names no host, so that libpq goes to a Unix socket in the folder that it was built with");
 }
 
 // A database that can be asked for needs a place to go.
 void Validator::check_has_server(std::size_t index) {
   const Server& server = draft_.config.databases[index].server;
-  if (!server.url.empty() || !server.host.empty()) return;
   const std::string& entry = draft_.database_paths[index];
   std::string prefix = entry + ".";
+  if (!server.host.empty()) return;
+  if (!server.url.empty()) return check_names_host(prefix, server);
   for (const char* key : {"server.url", "server.host"}) {
     if (draft_.bad.contains(key) || draft_.bad.contains(prefix + key)) return;
   }

@@ -204,7 +204,7 @@ void Checker::check_sockets() {
   const std::vector<std::string> ports = split_list(get("port"));
   bool any = false;
   for (std::size_t i = 0; i < hosts.size(); i++) {
-    if (has("hostaddr") || !is_socket(hosts[i])) continue;
+    if (!has("host") || has("hostaddr") || !is_socket(hosts[i])) continue;
     any = true;
     const std::string& port = ports[ports.size() == hosts.size() ? i : 0];
     // The first byte of an abstract name is not written as `@` but as 0.

@@ -123,6 +123,11 @@ Status Listener::listen_unix(Loop& loop, const std::string& path, Handler handle
   }
   fd_ = fd;
   unix_path_ = path;
+  struct stat info {};
+  if (stat(path.c_str(), &info) == 0) {
+    unix_device_ = info.st_dev;
+    unix_inode_ = info.st_ino;
+  }
   return start(loop, std::move(handler));
 }
 
@@ -188,14 +193,22 @@ void Listener::exhausted(int error) {
   });
 }
 
+bool Listener::can_be_found() const {
+  struct stat info {};
+  return unix_path_.empty() || (stat(unix_path_.c_str(), &info) == 0 &&
+                                info.st_dev == unix_device_ && info.st_ino == unix_inode_);
+}
+
 void Listener::close() {
   if (fd_ < 0) return;
+  // Another may have come in its place.
+  const bool is_ours = !unix_path_.empty() && can_be_found();
   if (watched_) loop_->unwatch(fd_, *this);
   watched_ = false;
   retry_.stop();
   ::close(fd_);
   fd_ = -1;
-  if (!unix_path_.empty()) unlink(unix_path_.c_str());
+  if (is_ours) unlink(unix_path_.c_str());
 }
 
 }  // namespace carpool::net

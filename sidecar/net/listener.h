@@ -41,6 +41,8 @@ class Listener final : private Watched {
   Status listen_unix(Loop& loop, const std::string& path, Handler handler);
 
   bool is_open() const { return fd_ >= 0; }
+  // Whether who looks for it finds it: a Unix socket's path may have been removed, or taken.
+  bool can_be_found() const;
   // Of TCP; 0 else.
   std::uint16_t port() const { return port_; }
   // Where it listens, as the kernel says: "127.0.0.1:6432", or the path.
@@ -62,6 +64,8 @@ class Listener final : private Watched {
   int fd_ = -1;
   std::uint16_t port_ = 0;
   std::string unix_path_;
+  std::uint64_t unix_device_ = 0;
+  std::uint64_t unix_inode_ = 0;
   bool watched_ = false;
   bool exhausted_ = false;
 };

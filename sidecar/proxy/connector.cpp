@@ -263,7 +263,9 @@ std::size_t Connector::current_place() const {
   std::size_t i = 0;
   for (; i < attempt_->places.size(); ++i) {
     const Attempt::Place& place = attempt_->places[i];
-    const bool same = place.address.empty() ? host != nullptr && place.host == host
+    // Where a place has no name, libpq says that of its own folder.
+    const bool same_socket = host != nullptr && (place.host.empty() || place.host == host);
+    const bool same = place.address.empty() ? same_socket && config::is_socket(host)
                                             : address != nullptr && place.address == address;
     if (same && (place.port.empty() || (port != nullptr && place.port == port))) break;
   }

@@ -14,7 +14,7 @@ namespace {
 
 // Which libpq reads although no parameter stands for them.
 constexpr const char* kMoreVariables[] = {"PGSERVICEFILE", "PGSYSCONFDIR", "PGREALM",
-                                          "PGREQUIRESSL"};
+                                          config::kRequireSslVariable};
 
 struct AtHand {
   config::Libpq libpq;

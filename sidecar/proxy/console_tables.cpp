@@ -14,6 +14,7 @@
 #include "config/conninfo.h"
 #include "config/keys.h"
 #include "config/text.h"
+#include "proxy/connector_environment.h"
 
 namespace carpool::proxy {
 namespace {
@@ -241,7 +242,7 @@ struct Where {
 };
 
 Where where_of(const config::Server& server, const std::string& name) {
-  Result<config::UrlParts> parts = config::conninfo_of(server);
+  Result<config::UrlParts> parts = config::conninfo_of(server, libpq_at_hand());
   if (!parts) return {server.host, text(server.port), name, server.user};
   const auto get = [&](const char* parameter) { return (*parts)[parameter]; };
   Where where{get("host"), get("port"), get("dbname"), get("user")};

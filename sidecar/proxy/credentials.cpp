@@ -5,6 +5,7 @@
 #include "base/check.h"
 #include "config/load.h"
 #include "pg/scram.h"
+#include "proxy/connector_environment.h"
 #include "proxy/salt_secret.h"
 
 namespace carpool::proxy {
@@ -65,7 +66,7 @@ CredentialsPlan::CredentialsPlan(const config::Config& config)
     : mode(config.auth.mode), scram_iterations(config.auth.scram_iterations) {
   if (mode == config::AuthMode::ScramSha256) {
     users_file = config.auth.users_file;
-    salts = config::salt_source(config);
+    salts = config::salt_source(config, libpq_at_hand());
   }
   if (config.listen.tls.mode != config::TlsMode::Disable) tls = config.listen.tls;
 }

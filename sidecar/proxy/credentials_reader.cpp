@@ -79,7 +79,10 @@ void CredentialsReader::read() {
 
 bool CredentialsReader::may_start() const {
   const std::size_t running = jobs_.size();
-  if (running < 2) return true;
+  if (running == 0) return true;
+  // Half of the threads are for other files, which may be good.
+  if (aside_.running() >= net::Aside::kThreadsMax / 2) return false;
+  if (running == 1) return true;
   // 4 s after the second, 8 s after the third, ...
   const Micros rest_us = kMicrosPerSecond << running;
   return running < kAtOnceMax && loop_.now_us() - jobs_.rbegin()->second->since_us >= rest_us;

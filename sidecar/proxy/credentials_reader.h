@@ -5,8 +5,9 @@
 //   read() --> a thread each, two at once --> told, unless a later reading was told before
 //
 // Where one hangs, the next overtakes it; what comes of the older one is then dropped. Where two
-// hang, others overtake them, more and more seldom, up to kAtOnceMax. A read() for which there is
-// no thread is made up for when one ends, or by the next read(), so that the last content is told.
+// hang, others overtake them, more and more seldom, up to kAtOnceMax and to half of the threads
+// that there are, so that the files of another plan can be read. A read() for which there is no
+// thread is made up for when one ends, or by the next read(), so that the last content is told.
 #pragma once
 
 #include <cstdint>

@@ -16,6 +16,11 @@ bool is_same_directory(const std::string& a, const std::string& b) {
                     one.st_dev == other.st_dev && one.st_ino == other.st_ino);
 }
 
+// The name under which libpq looks for it (manual, "unix_socket_directories").
+std::string path_of_unix(const config::Listen& listen, std::uint16_t port) {
+  return fmt::format("{}/.s.PGSQL.{}", listen.unix_socket_dir, port);
+}
+
 }  // namespace
 
 Status Listeners::listen_on(const config::Listen& wanted) {
@@ -34,8 +39,7 @@ Status Listeners::listen_on(const config::Listen& wanted) {
   std::unique_ptr<net::Listener> unix_socket;
   if (wants_unix && !keeps_unix) {
     unix_socket = std::make_unique<net::Listener>();
-    // The name under which libpq looks for it (manual, "unix_socket_directories").
-    const std::string path = fmt::format("{}/.s.PGSQL.{}", wanted.unix_socket_dir, new_port);
+    const std::string path = path_of_unix(wanted, new_port);
     if (Status status = unix_socket->listen_unix(loop_, path, handler_); !status) return status;
   }
   // From here on nothing fails.
@@ -43,6 +47,14 @@ Status Listeners::listen_on(const config::Listen& wanted) {
   if (tcp != nullptr) replace(tcp_, std::move(tcp));
   if (!keeps_unix) replace(unix_, std::move(unix_socket));
   return Ok{};
+}
+
+Status Listeners::find_unix_again() {
+  if (!lost_unix()) return Ok{};
+  auto again = std::make_unique<net::Listener>();
+  Status status = again->listen_unix(loop_, path_of_unix(asked_, port()), handler_);
+  if (status) replace(unix_, std::move(again));
+  return status;
 }
 
 std::vector<const net::Listener*> Listeners::those_at(std::uint16_t port) const {

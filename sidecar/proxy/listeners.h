@@ -31,6 +31,10 @@ class Listeners {
   void close();
 
   bool is_open() const { return tcp_ != nullptr; }
+  // Whether nobody finds the Unix socket any more: its folder was removed, and perhaps made anew.
+  bool lost_unix() const { return unix_ != nullptr && !unix_->can_be_found(); }
+  // Makes it anew where it is lost.
+  Status find_unix_again();
   // Of TCP; 0 while nothing is open.
   std::uint16_t port() const { return tcp_ == nullptr ? 0 : tcp_->port(); }
   // As the kernel says: "127.0.0.1:6432", "/run/.s.PGSQL.6432".

@@ -9,6 +9,7 @@
 #include "pg/error_response.h"
 #include "pg/messages.h"
 #include "proxy/client.h"
+#include "proxy/connector_environment.h"
 #include "proxy/log.h"
 #include "proxy/proxy.h"
 #include "proxy/server.h"
@@ -48,7 +49,7 @@ LivePool::~LivePool() = default;
 void LivePool::configure(const config::Database& settings, Micros now) {
   const bool otherwise = !(settings.server == settings_->server) ||
                          settings.pool.statement_timeout_us != settings_->pool.statement_timeout_us;
-  const bool elsewhere = !config::same_place(settings.server, settings_->server);
+  const bool elsewhere = !config::same_place(settings.server, settings_->server, libpq_at_hand());
   settings_ = std::make_shared<const config::Database>(settings);
   if (retired_) {
     retired_ = false;

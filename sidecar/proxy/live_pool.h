@@ -58,6 +58,10 @@ class LivePool {
   void retire();
   bool retired() const { return retired_; }
 
+  // Not for a client, but since the file has it kept warm (Proxy::open_configured_pools()).
+  void set_made_for_file() { made_for_file_ = true; }
+  bool made_for_file() const { return made_for_file_; }
+
   // What to do next, done. Once a loop turn while dirty, and at each tick.
   void run_plan(Micros now);
   void mark_dirty();
@@ -131,6 +135,7 @@ class LivePool {
   Micros abandoned_us_ = 0;  // since when; 0: it is not
   bool dirty_ = false;
   bool retired_ = false;
+  bool made_for_file_ = false;
 };
 
 }  // namespace carpool::proxy

@@ -10,8 +10,10 @@
 #include <utility>
 
 #include "base/check.h"
+#include "config/conninfo.h"
 #include "pg/replication.h"
 #include "proxy/client.h"
+#include "proxy/connector_environment.h"
 #include "proxy/log.h"
 #include "proxy/server.h"
 
@@ -167,7 +169,9 @@ LivePool* Proxy::find_pool(const std::string& database, const std::string& user,
   if (found != pools_.end() && !found->second->retired()) return found->second.get();
   const std::optional<config::Database> settings = settings_of(database, startup);
   if (!settings) return nullptr;
-  if (found == pools_.end()) {
+  if (found != pools_.end()) {
+    found->second->configure(*settings, loop_.now_us());
+  } else {
     if (pools_.size() >= kPoolsMax) return nullptr;
     found = pools_
                 .emplace(key, std::make_unique<LivePool>(*this, database, user, startup, *settings,
@@ -426,11 +430,30 @@ void Proxy::update_database_check() {
 
 // A pool that keeps servers warm need not wait for its first client, where the file says whose they
 // are: it names the database, and the user under which clients come.
-void Proxy::open_configured_pools() {
+std::set<std::pair<std::string, std::string>> Proxy::pools_of_file() const {
+  std::set<std::pair<std::string, std::string>> wanted;
   for (const config::Database& database : config_.databases) {
-    if (database.name == "*" || database.pool.min_idle == 0 || database.server.user.empty())
-      continue;
-    if (LivePool* pool = find_pool(database.name, database.server.user)) pool->mark_dirty();
+    if (database.name == "*" || database.pool.min_idle == 0) continue;
+    Result<config::UrlParts> parts = config::conninfo_of(database.server, libpq_at_hand());
+    if (!parts || (*parts)["user"].empty()) continue;
+    wanted.emplace(database.name, (*parts)["user"]);
+  }
+  return wanted;
+}
+
+void Proxy::open_configured_pools() {
+  const std::set<std::pair<std::string, std::string>> wanted = pools_of_file();
+  // One that the file wants no more, as when its user has changed, would stay warm for nobody.
+  for (auto& [key, pool] : pools_) {
+    if (!pool->made_for_file() || pool->client_count() > 0) continue;
+    if (!wanted.contains({key.database, key.user})) pool->retire();
+  }
+  for (const auto& [database, user] : wanted) {
+    const bool known = pools_.contains(PoolKey{database, user, {}});
+    LivePool* pool = find_pool(database, user);
+    if (pool == nullptr) continue;
+    if (!known) pool->set_made_for_file();
+    pool->mark_dirty();
   }
 }
 

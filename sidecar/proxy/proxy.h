@@ -9,6 +9,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <unordered_map>
 #include <utility>
@@ -69,6 +70,8 @@ class Proxy {
   const config::Config& config() const { return config_; }
   // Files with which servers are opened may have changed.
   void look_at_server_files();
+  // The folder of the Unix socket may have been made anew.
+  void look_at_listeners();
 
   pool::Snapshot snapshot(bool detailed);
   // Logs a line for each pool.
@@ -161,6 +164,8 @@ class Proxy {
   config::Database place_of_trial(const Claimant& who) const;
   void password_refused(const Claimant& who, const std::string& password);
   void update_database_check();
+  // The pools that the file has kept warm, whoever comes: databases and users.
+  std::set<std::pair<std::string, std::string>> pools_of_file() const;
   void open_configured_pools();
   void server_file_changed(const std::string& path);
   bool has_servers() const;
@@ -211,6 +216,7 @@ class Proxy {
   Pauses pauses_;
   bool draining_ = false;
   bool ending_clients_ = false;
+  bool lost_unix_ = false;  // the Unix socket, and so it was said
   bool closed_ = false;
 };
 

@@ -19,6 +19,7 @@ using pool::SlotState;
 Status Proxy::must_be_database(const std::string& name) const {
   // PostgreSQL's names are no longer (NAMEDATALEN).
   constexpr std::size_t kNameMax = 63;
+  if (name == "*") return Error{"`*` is no database's name: name one, or none for all of them"};
   const config::Database* entry = config_.find_database(name);
   if (entry != nullptr && (entry->name == name || name.size() <= kNameMax)) return Ok{};
   const bool has_pool = std::any_of(pools_.begin(), pools_.end(),
@@ -112,9 +113,21 @@ void Proxy::look_at_server_files() {
   secret_watch_.look(files);
 }
 
+void Proxy::look_at_listeners() {
+  if (closed_) return;
+  const bool lost = listeners_.lost_unix();
+  const Status found = listeners_.find_unix_again();
+  if (lost && found) log::warn("the Unix socket was gone, and is made anew");
+  if (!found && !std::exchange(lost_unix_, true)) {
+    log::error("the Unix socket is gone", {{"error", found.error().message}});
+  }
+  if (found) lost_unix_ = false;
+}
+
 void Proxy::server_file_changed(const std::string& path) {
   if (closed_) return;
   log::info("a file with which servers are opened has changed", {{"file", path}});
+  server_files_.changed(path);
   for (auto& [key, pool] : pools_) {
     if (!pool->retired() && files_of(pool->settings().server).contains(path)) pool->open_anew();
   }

@@ -1,5 +1,6 @@
 #include "proxy/server_files.h"
 
+#include <algorithm>
 #include <cstdlib>
 
 namespace carpool::proxy {
@@ -21,7 +22,7 @@ struct ServerFiles::Reading {
   std::vector<LibpqFile> files;
   std::vector<std::weak_ptr<Done>> told;   // by the reading that runs
   std::vector<std::weak_ptr<Done>> later;  // by the next
-  bool runs = false;
+  std::uint64_t number = 0;                // of the one that runs; 0: none does
 };
 
 ServerFiles::ServerFiles(net::Loop& loop) : ServerFiles(loop, read_server_files) {}
@@ -38,31 +39,48 @@ void ServerFiles::read(const std::vector<LibpqFile>& files, const std::shared_pt
   }
   std::erase_if(reading->later, [](const std::weak_ptr<Done>& one) { return one.expired(); });
   reading->later.push_back(done);
-  if (!reading->runs) begin(key);
+  if (reading->number == 0) begin(key);
 }
 
 void ServerFiles::begin(const Key& key) {
   Reading& reading = *readings_[key];
   const char* home = std::getenv("HOME");
   auto answer = std::make_shared<Answer>();
-  reading.runs =
+  const std::uint64_t number = numbers_ + 1;
+  const bool runs =
       aside_.run([answer, read = read_, files = reading.files,
                   home = std::string(home == nullptr ? "" : home)] { *answer = read(files, home); },
-                 [this, key, answer] { ended(key, std::move(*answer)); });
-  if (reading.runs) reading.told.swap(reading.later);
+                 [this, key, number, answer] { ended(key, number, std::move(*answer)); });
+  if (!runs) return;
+  reading.number = numbers_ = number;
+  reading.told.swap(reading.later);
 }
 
-void ServerFiles::ended(const Key& key, Answer answer) {
+void ServerFiles::ended(const Key& key, std::uint64_t number, Answer answer) {
+  const auto found = readings_.find(key);
+  if (found == readings_.end() || found->second->number != number) return begin_waiting();
   share(answer);
-  Reading& reading = *readings_[key];
-  reading.runs = false;
+  Reading& reading = *found->second;
+  reading.number = 0;
   std::vector<std::weak_ptr<Done>> told;
   told.swap(reading.told);
-  if (reading.later.empty()) readings_.erase(key);
+  if (reading.later.empty()) readings_.erase(found);
   begin_waiting();
   for (const std::weak_ptr<Done>& one : told) {
     if (const auto done = one.lock()) (*done)(answer);
   }
+}
+
+void ServerFiles::changed(const std::string& path) {
+  for (auto& [key, reading] : readings_) {
+    const bool names_it = std::any_of(reading->files.begin(), reading->files.end(),
+                                      [&path](const LibpqFile& file) { return file.path == path; });
+    if (!names_it) continue;
+    reading->number = 0;
+    reading->later.insert(reading->later.end(), reading->told.begin(), reading->told.end());
+    reading->told.clear();
+  }
+  begin_waiting();
 }
 
 // There is room for one more thread.
@@ -70,7 +88,7 @@ void ServerFiles::begin_waiting() {
   std::vector<Key> waiting;
   for (auto& [key, reading] : readings_) {
     std::erase_if(reading->later, [](const std::weak_ptr<Done>& one) { return one.expired(); });
-    if (!reading->runs) waiting.push_back(key);
+    if (reading->number == 0) waiting.push_back(key);
   }
   for (const Key& key : waiting) {
     if (readings_[key]->later.empty()) {

@@ -6,9 +6,11 @@
 // A list that is being read is not read twice at once: who asks meanwhile is told of the next
 // reading. So a mount that hangs costs one thread for each list that names it, and holds up nobody
 // but who needs it; beyond Aside::kThreadsMax they wait. What does not come in time is the caller's
-// to say (server.connectTimeout).
+// to say (server.connectTimeout). Only where a file is known to be another one now (changed()) is
+// what hangs left to itself.
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <map>
 #include <memory>
@@ -57,6 +59,9 @@ class ServerFiles {
 
   // Never calls `done` from inside, and not at all once `*done` is gone.
   void read(const std::vector<LibpqFile>& files, const std::shared_ptr<Done>& done);
+  // A file has another content, and can be read: what is being read of it is dropped, and read anew
+  // for who waits.
+  void changed(const std::string& path);
   // Whether a thread runs that may never end.
   bool busy() const { return aside_.running() > 0; }
 
@@ -65,12 +70,13 @@ class ServerFiles {
   struct Reading;
   void begin(const Key& key);
   void begin_waiting();
-  void ended(const Key& key, Answer answer);
+  void ended(const Key& key, std::uint64_t number, Answer answer);
   void share(Answer& answer);
 
   const Read read_;
   net::Aside aside_;
   std::map<Key, std::unique_ptr<Reading>> readings_;
+  std::uint64_t numbers_ = 0;
   // Copies that are in use: connections that need the same share one.
   std::map<std::string, std::weak_ptr<const MemoryFile>> shared_;
 };

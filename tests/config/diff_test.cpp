@@ -86,7 +86,7 @@ TEST(InForce, KeepsOnlyTheKeysThatNeedARestart) {
   Config desired = config_of(
       "admin: {port: 9940, users: [a]}\nlisten: {port: 6433}\npool: {size: 6}\n"
       "log: {format: json, level: debug}");
-  Config applied = in_force(running, desired).config.value();
+  Config applied = in_force(running, desired, Libpq()).config.value();
   EXPECT_EQ(applied.admin.port, 9930);
   EXPECT_EQ(applied.admin.users, desired.admin.users);
   EXPECT_EQ(applied.listen.port, 6433);
@@ -101,7 +101,7 @@ TEST(InForce, WithoutCredentialsAllElseComes) {
   Config desired = config_of(
       "auth: {mode: scram-sha-256, usersFile: /b}\npool: {size: 6}\n"
       "listen: {tls: {mode: allow, certFile: /c, keyFile: /k}}");
-  Config applied = in_force(running, desired, Late::Credentials).config.value();
+  Config applied = in_force(running, desired, Libpq(), Late::Credentials).config.value();
   EXPECT_EQ(applied.auth, running.auth);
   EXPECT_EQ(applied.listen.tls, running.listen.tls);
   EXPECT_EQ(applied.pool.size, 6u);
@@ -113,10 +113,10 @@ TEST(InForce, AMixtureThatNoFileCouldBeIsAProblemThatNamesBothKeys) {
   const Config running = config_of("listen: {port: 6432}\nadmin: {port: 9930}");
   const Config ports = config_of("listen: {port: 9930}\nadmin: {port: 6432}");
   EXPECT_THAT(
-      lines_of(in_force(running, ports).problems),
+      lines_of(in_force(running, ports, Libpq()).problems),
       ElementsAre(" listen.port: cannot come without `admin.port` (9930), which waits for a "
                   "restart: `admin.port` is 9930, which `listen.port` takes already"));
-  EXPECT_FALSE(in_force(running, ports).config);
+  EXPECT_FALSE(in_force(running, ports, Libpq()).config);
   // Everybody would be trusted on all addresses.
   const Config asks =
       config_of("listen: {address: 127.0.0.1}\nauth: {mode: scram-sha-256, usersFile: /u}");
@@ -124,12 +124,12 @@ TEST(InForce, AMixtureThatNoFileCouldBeIsAProblemThatNamesBothKeys) {
   const Config open =
       config_of("listen: {address: 0.0.0.0}\nauth: {mode: scram-sha-256, usersFile: /u}");
   EXPECT_THAT(
-      lines_of(in_force(trusts, open, Late::Credentials).problems),
+      lines_of(in_force(trusts, open, Libpq(), Late::Credentials).problems),
       ElementsAre(" listen.address: cannot come without `auth.mode` (trust), which waits for "
                   "files that are still being read: `listen.address` `0.0.0.0` is not a "
                   "loopback address, and `auth.mode: trust` would let everybody in; use "
                   "127.0.0.1, or passthrough or scram-sha-256"));
-  EXPECT_TRUE(in_force(open, asks, Late::Credentials).config);
+  EXPECT_TRUE(in_force(open, asks, Libpq(), Late::Credentials).config);
 }
 
 // A file may do so, and is warned. Nobody has asked for it here.
@@ -139,12 +139,12 @@ TEST(InForce, PasswordsAreNotSentInClearUntilACertificateHasBeenRead) {
       "auth: {mode: passthrough}\n"
       "listen: {address: 0.0.0.0, tls: {mode: require, certFile: /c, keyFile: /k}}");
   EXPECT_THAT(
-      lines_of(in_force(running, desired, Late::Credentials).problems),
+      lines_of(in_force(running, desired, Libpq(), Late::Credentials).problems),
       ElementsAre(HasSubstr("listen.address: cannot come without `listen.tls.mode` (disable), "
                             "which waits for files that are still being read")));
-  EXPECT_TRUE(in_force(running, desired).config);
+  EXPECT_TRUE(in_force(running, desired, Libpq()).config);
   const Config already = config_of("auth: {mode: passthrough}\nlisten: {address: 0.0.0.0}");
-  EXPECT_TRUE(in_force(already, desired, Late::Credentials).config) << "it is so now";
+  EXPECT_TRUE(in_force(already, desired, Libpq(), Late::Credentials).config) << "it is so now";
 }
 
 // Where a database differs from its sections, it is judged as in a file, too.
@@ -153,12 +153,27 @@ TEST(InForce, ADatabaseThatWouldLeadToCarpoolItselfIsAProblem) {
   Config desired = config_of(
       "admin: {port: 9940}\nserver: {host: 127.0.0.1, port: 5432}\n"
       "databases: [{name: a, server: {port: 5433}}]");
-  EXPECT_TRUE(in_force(running, desired).config);
+  EXPECT_TRUE(in_force(running, desired, Libpq()).config);
   desired.databases[0].server.port = desired.listen.port;  // as a key that waits would have it
   EXPECT_THAT(
-      lines_of(in_force(running, desired).problems),
+      lines_of(in_force(running, desired, Libpq()).problems),
       ElementsAre(HasSubstr("`databases[0].server.port` the server at `127.0.0.1` port 6432 "
                             "is where Carpool itself listens")));
+}
+
+// libpq takes raw spaces in a url until 17.
+TEST(InForce, UrlsAreReadAsTheLibpqReadsThemThatWillConnect) {
+  Libpq older;
+  older.version = 15;
+  const auto loaded = [&](const std::string& more) {
+    const std::string url = "server: {url: 'postgres://h/d?options=-c geqo%3Doff'}\n";
+    return load_text(url + more, Environment(fixed({}), older)).config.value();
+  };
+  const Config running = loaded("admin: {port: 9930}");
+  const Config desired = loaded("admin: {port: 9940}\npool: {size: 6}");
+  const InForce next = in_force(running, desired, older);
+  ASSERT_THAT(lines_of(next.problems), ElementsAre());
+  EXPECT_EQ(next.config->pool.size, 6u);
 }
 
 TEST(InForce, LeavesExactlyTheRestartsToBeDone) {
@@ -173,7 +188,7 @@ TEST(InForce, LeavesExactlyTheRestartsToBeDone) {
     if (value == key.get(running)) value = key.values.front();
     key.set(desired, value);
     ASSERT_EQ(diff(running, desired).size(), 1u) << key.path;
-    EXPECT_EQ(in_force(running, desired).config, key.live ? desired : running) << key.path;
+    EXPECT_EQ(in_force(running, desired, Libpq()).config, key.live ? desired : running) << key.path;
   }
 }
 

@@ -27,7 +27,8 @@ LoadResult loaded(const Variables& variables, const std::string& yaml = "") {
 
 // What libpq is told.
 UrlParts told(const Variables& variables, const std::string& yaml = "") {
-  Result<UrlParts> parts = conninfo_of(loaded(variables, yaml).config->databases.at(0).server);
+  Result<UrlParts> parts =
+      conninfo_of(loaded(variables, yaml).config->databases.at(0).server, Libpq());
   EXPECT_TRUE(parts);
   if (!parts) return {};
   parts->erase("gssencmode");
@@ -87,6 +88,19 @@ TEST(Environment, AddsToDatabaseUrlWhatThatDoesNotSay) {
   EXPECT_EQ(told(variables).at("sslmode"), "require");
   variables["DATABASE_URL"] = "host=h user=u";
   EXPECT_EQ(told(variables).at("application_name"), "a&b c");
+}
+
+// PGREQUIRESSL=1 is the older way to say PGSSLMODE=require, and libpq still takes it.
+TEST(Environment, WhoseWordForTlsIsTheOlderOneGetsTls) {
+  EXPECT_EQ(told({{"PGHOST", "db"}, {"PGREQUIRESSL", "1"}}).at("sslmode"), "require");
+  EXPECT_EQ(told({{"DATABASE_URL", "postgres://h"}, {"PGREQUIRESSL", "1"}}).at("sslmode"),
+            "require");
+  EXPECT_EQ(told({{"PGHOST", "db"}, {"PGREQUIRESSL", "1"}, {"PGSSLMODE", "allow"}}).at("sslmode"),
+            "allow");
+  EXPECT_FALSE(told({{"PGHOST", "db"}, {"PGREQUIRESSL", "0"}}).contains("sslmode"));
+  EXPECT_EQ(told({{"DATABASE_URL", "postgres://h?requiressl=1"}}).at("sslmode"), "require");
+  EXPECT_THAT(lines_of(loaded({{"PGREQUIRESSL", "1"}}, "server: {host: h}").warnings),
+              ElementsAre(HasSubstr("PGREQUIRESSL of the environment has no effect")));
 }
 
 TEST(Environment, StandsBackBehindTheKeysOfTheFile) {

@@ -35,6 +35,7 @@ TEST(FrameworkUrl, BecomesWhatLibpqTakes) {
            {"postgis://u@h/d?conn_max_age=60", "postgresql://u@h/d"},
            {"postgresql://u@h/d?schema=public&pgbouncer=true&connection_limit=1&sslmode=require",
             "postgresql://u@h/d?sslmode=require"},
+           {"postgres://u@h/d?requiressl=1&pool=5", "postgres://u@h/d?requiressl=1"},
            {"postgres://u@h/d\r\n", "postgres://u@h/d"},
            {"postgres://u:a?pool=1@h/d?pool=2", "postgres://u:a?pool=1@h/d"},
            {"postgres://u@h/d?ssl=true&options=-c%20a%3Db",

@@ -2,6 +2,7 @@
 // theirs is held by tests/proxy/libpq_test.cpp and tests/integration/options_test.cpp.
 #include "config/validate_server.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -107,6 +108,9 @@ TEST(ValidateServer, FindsAUrlWithWhichNoServerCanBeOpened) {
       {"host=a,b hostaddr=10.0.0.1", "`hostaddr` has 1 entries, and `host` has 2"},
       {"postgres://a,b,c/d?port=1,2", "there are 2 ports for 3 hosts"},
       {"host='a b'", "the host is not a host name"},
+      {"postgres://[]:5432/d", "the IPv6 address between `[` and `]` is empty"},
+      {"postgres://h/d?requiressl=1&sslnegotiation=direct&sslmode=allow",
+       "`sslnegotiation` direct needs `sslmode` require, verify-ca or verify-full"},
       {"host=a..b", "the host is not a host name: a part between dots is empty"},
       {"postgres://h/d?options=search_path%3Dx",
        "`options`: word 1 is no option; write `-c name=value`, with a backslash before each space "
@@ -121,6 +125,33 @@ TEST(ValidateServer, FindsAUrlWithWhichNoServerCanBeOpened) {
        "`options`: PostgreSQL has no setting `serch_path`; did you mean `search_path`?"},
   };
   for (const Case& c : cases) EXPECT_THAT(errors(c.url), ElementsAre(c.message)) << c.url;
+}
+
+TEST(ValidateServer, KnowsTheValuesOfSettings) {
+  const auto error = [](const std::string& assignment) {
+    Server server;
+    server.options = "-c " + assignment;
+    const std::vector<std::string> said = found(server, true);
+    return said.empty() ? "" : said[0];
+  };
+  EXPECT_EQ(error("vacuum_cost_delay=1s"),
+            "the value of `vacuum_cost_delay` is not between -1 and 100");
+  EXPECT_EQ(error("vacuum_cost_delay=0.05s"), "");
+  EXPECT_EQ(error("vacuum_cost_delay=500us"), "");
+  EXPECT_EQ(error("vacuum_cost_delay=1kB"),
+            "the value of `vacuum_cost_delay` is not a number, with a unit of PostgreSQL's");
+  for (const char* name : {"timezone", "lc_messages", "timezone_abbreviations",
+                           "default_text_search_config", "default_table_access_method"}) {
+    EXPECT_EQ(error(std::string(name) + "="), fmt::format("the value of `{}` is empty", name));
+  }
+  EXPECT_EQ(error("default_toast_compression=zstd"),
+            "the value of `default_toast_compression` is none of pglz, lz4");
+  for (const char* name : {"password_encryption", "wal_compression", "log_min_messages",
+                           "debug_parallel_query", "force_parallel_mode"}) {
+    EXPECT_THAT(error(std::string(name) + "=bogus"), HasSubstr("is none of")) << name;
+  }
+  EXPECT_EQ(error("password_encryption=scram-sha-256"), "");
+  EXPECT_EQ(error("wal_compression=zstd"), "");
 }
 
 TEST(ValidateServer, TakesWhatLibpqTakes) {

@@ -82,10 +82,26 @@ TEST(Validate, RefusesImpossiblePairs) {
   for (const Case& c : cases) EXPECT_EQ(problems_of(c.yaml, env), c.lines) << c.yaml;
 }
 
+TEST(Validate, WarnsOnceOfAUrlWithoutAHost) {
+  const auto warnings = [](const std::string& yaml) { return warnings_of(yaml, fixed({})); };
+  const std::string says =
+      "names no host, so that libpq goes to a Unix socket in the folder that it was built with";
+  const std::string url = "{url: \"postgres://u@/d\"}";
+  EXPECT_EQ(warnings("server: " + url), std::vector<std::string>{"1:15: server.url: " + says});
+  EXPECT_EQ(warnings("server: " + url + "\ndatabases: [{name: a}, {name: b}]"),
+            std::vector<std::string>{"1:15: server.url: " + says});
+  EXPECT_EQ(warnings("server: {host: h}\ndatabases: [{name: a, server: {host: \"\", url: "
+                     "\"postgres://u@/d\"}}]"),
+            std::vector<std::string>{"2:47: databases[0].server.url: " + says});
+  EXPECT_EQ(warnings("server: " + url + "\ndatabases: [{name: a, server: {host: h}}]"),
+            std::vector<std::string>{});
+}
+
 TEST(Validate, AllowsWhatOnlyLooksImpossible) {
   const std::vector<const char*> valid = {
       "listen: {address: \"::1\"}",
       "listen: {address: 127.5.0.1}",
+      "listen: {address: 127.0.0.2}\nserver: {host: 127.0.0.1, port: 6432}",
       "listen: {address: 0.0.0.0}\nauth: {mode: scram-sha-256, usersFile: /u}",
       "listen: {address: 10.0.0.1}\nauth: {mode: passthrough}",
       "listen: {address: 127.0.0.2}\nadmin: {address: 127.0.0.1, port: 6432}",
@@ -162,7 +178,12 @@ TEST(Validate, WarnsOfWhatIsSuspicious) {
        {"1:28: server.sslMode: verify-full without `server.sslRootCert` looks for authorities in "
         "the home folder only"}},
       {"server: {host: h, sslCert: /c}",
-       {"1:28: server.sslCert: has no effect without `server.sslKey`"}},
+       {"1:28: server.sslCert: needs `server.sslKey`: where there is no key in the home folder "
+        "either, no server can be opened over TLS"}},
+      {"server: {url: \"postgres://h/d?sslmode=verify-full&sslkey=/k\"}",
+       {"1:15: server.url: verify-full without `server.sslRootCert` looks for authorities in the "
+        "home folder only",
+        "1:15: server.url: has no effect without `server.sslCert`"}},
       {"server: {url: \"postgres://h:6000/d?sslmode=verify-full\", port: 5432, sslMode: prefer}",
        {"1:64: server.port: overrides the `port` of the server's url",
         "1:79: server.sslMode: overrides the `sslmode` of the server's url"}},

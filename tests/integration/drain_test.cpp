@@ -65,6 +65,14 @@ TEST(Drain, StaysForMinDelayEvenWithoutClients) {
   EXPECT_GE(since(start), 1s);
 }
 
+TEST(Drain, GoesByTheMinDelayThatIsInForce) {
+  Carpool carpool(postgres(), {.drain = "minDelay: 50s, timeout: 60s"});
+  carpool.signal(SIGTERM);
+  EVENTUALLY(carpool.get("/readyz").status == 503);
+  carpool.swap({.drain = "minDelay: 0s, timeout: 60s"});
+  EXPECT_EQ(carpool.wait_exit(), 0);
+}
+
 TEST(Drain, ClosesTheServersOfIdleClients) {
   Carpool carpool(postgres(), {.pool = "size: 4, minIdle: 3", .drain = "timeout: 60s"});
   Connection idle = carpool.connect();

@@ -186,6 +186,19 @@ TEST_F(Late, ANewReadingOvertakesOneThatHangs) {
   EVENTUALLY(pool_size(carpool) == 4);
 }
 
+TEST_F(Late, WhatHangsLeavesThreadsForTheFileThatIsNamedInstead) {
+  write("users", line("alice"));
+  Carpool carpool(settings("users", 3), launch());
+  write_file(file("users.stuck"), "");
+  for (int size = 4; size < 30; size++) {
+    carpool.swap(settings("users", size));
+    ASSERT_EVENTUALLY(pool_size(carpool) == size);
+  }
+  write("good", line("bob"));
+  carpool.swap(settings("good", 3));
+  EVENTUALLY(signs_in(carpool, "bob"));
+}
+
 // A certificate may be a template's mistake: a FIFO that nobody writes to.
 TEST_F(Late, ACertificateThatIsNoPlainFileIsAnErrorAtOnceAndHoldsUpNothing) {
   Authority authority;

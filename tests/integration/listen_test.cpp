@@ -170,5 +170,19 @@ TEST(UnixSocket, ComesMovesAndGoes) {
   EXPECT_TRUE(std::filesystem::is_empty(other.path()));
 }
 
+// As where an emptyDir was emptied by somebody who meant well.
+TEST(UnixSocket, IsMadeAnewWhereItsFolderVanishedAndCameBack) {
+  TempDir dir;
+  Carpool carpool(postgres(), {.listen = "unixSocketDir: " + dir.path().string()});
+  const auto answers = [&] { return connect_to(dir.path(), carpool.port()).connected(); };
+  ASSERT_TRUE(answers());
+  std::filesystem::remove_all(dir.path());
+  carpool.reload({.listen = "unixSocketDir: " + dir.path().string(), .pool = "size: 3"});
+  EXPECT_EQ(carpool.config()["effective"]["pool"]["size"], 3) << "what else changes comes";
+  std::filesystem::create_directory(dir.path());
+  carpool.signal(SIGHUP);
+  EVENTUALLY(answers());
+}
+
 }  // namespace
 }  // namespace carpool::integration

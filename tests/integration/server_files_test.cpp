@@ -3,7 +3,10 @@
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 
+#include <chrono>
 #include <csignal>
+#include <filesystem>
+#include <future>
 
 #include "harness/harness.h"
 #include "harness/tls.h"
@@ -231,6 +234,27 @@ TEST(AFileThatNeverOpens, HoldsUpItsDatabaseAloneAndIsSaidAtConnectTimeout) {
   good.close();
   carpool.signal(SIGTERM);
   EXPECT_EQ(carpool.wait_exit(), 0) << "not even that keeps the process";
+}
+
+// What hangs is left to itself: who waits is served by what stands there now.
+TEST(AFileThatNeverOpens, IsReadAnewOnceAGoodOneStandsInItsPlace) {
+  TempDir dir;
+  const std::string password = dir.path() / "password";
+  write_file(password, "secret");
+  write_file(password + ".stuck", "");
+  Settings settings;
+  settings.server = at_postgres() + ", connectTimeout: 60s, passwordFile: '" + password + "'";
+  settings.pool = "acquireTimeout: 60s";
+  Launch launch;
+  launch.env = {{"LD_PRELOAD", HELD_LIBRARY}, {"ASAN_OPTIONS", "verify_asan_link_order=0"}};
+  Carpool carpool(settings, launch);
+  auto waits = std::async(std::launch::async, [&] { return carpool.connect().connected(); });
+  EXPECT_EQ(waits.wait_for(Millis(500)), std::future_status::timeout);
+  std::filesystem::remove(password + ".stuck");
+  write_file(password + ".new", "secret");
+  std::filesystem::rename(password + ".new", password);
+  EVENTUALLY(waits.wait_for(Millis(0)) == std::future_status::ready);
+  EXPECT_TRUE(waits.get());
 }
 
 TEST(ManyDatabases, ShareOneCopyOfTheFileThatTheyName) {

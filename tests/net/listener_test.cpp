@@ -194,6 +194,21 @@ TEST_F(ListenerTest, ReplacesAUnixSocketThatADeadProcessLeft) {
   ASSERT_TRUE(run_until(loop_, [&] { return accepted_.size() == 1; }));
 }
 
+TEST_F(ListenerTest, KnowsWhetherItsUnixSocketCanBeFoundAndRemovesNoOther) {
+  ASSERT_TRUE(listener_.listen_unix(loop_, path(), handler()));
+  EXPECT_TRUE(listener_.can_be_found());
+  std::filesystem::remove_all(dir_);
+  EXPECT_FALSE(listener_.can_be_found());
+  std::filesystem::create_directory(dir_);
+  Listener next;
+  ASSERT_TRUE(next.listen_unix(loop_, path(), handler()));
+  listener_.close();
+  EXPECT_TRUE(next.can_be_found());
+  EXPECT_GE(clients_.emplace_back(connect_unix(path())), 0);
+  next.close();
+  EXPECT_FALSE(std::filesystem::exists(path()));
+}
+
 TEST_F(ListenerTest, LeavesAUnixSocketAloneThatSomebodyAnswersOn) {
   ASSERT_TRUE(listener_.listen_unix(loop_, path(), handler()));
   Listener second;

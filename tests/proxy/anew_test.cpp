@@ -155,6 +155,55 @@ TEST_F(Anew, APasswordThatIsBeingTriedAtTheFormerHostIsTriedAtTheNewOne) {
   EXPECT_TRUE(until([&] { return postgres_.backends[0]->ended; }));
 }
 
+// Credentials that rotate, as a Vault's do, would else fill PostgreSQL with warm servers.
+TEST_F(Anew, APoolThatWasWarmForTheFormerUserGoesWithIt) {
+  config_.pool.size = 3;
+  config_.pool.min_idle = 2;
+  const auto file = [&](const std::string& user) {
+    config_.server.user = user;
+    config_.databases = {{"app", config_.server, config_.pool}};
+  };
+  const auto pools = [&] {
+    std::vector<std::string> users;
+    for (const pool::PoolSnapshot& pool : proxy_->snapshot(false).pools) users.push_back(pool.user);
+    return users;
+  };
+  file("first");
+  proxy_ = std::make_unique<Proxy>(loop_, config_, cgroups_);
+  ASSERT_TRUE(proxy_->listen());
+  ASSERT_TRUE(until([&] { return postgres_.greeted() == 2; }));
+  TestClient& client = connect().start("app", "first");
+  ASSERT_TRUE(until([&] { return client.count('Z') == 1; }));
+  file("second");
+  EXPECT_TRUE(proxy_->apply(config_));
+  file("third");
+  EXPECT_TRUE(proxy_->apply(config_));
+  ASSERT_TRUE(until([&] {
+    return pools() == std::vector<std::string>{"first", "third"};
+  })) << "the one with a client stays";
+  client.vanish();
+  file("fourth");
+  ASSERT_TRUE(until([&] { return proxy_->client_count() == 0; }));
+  EXPECT_TRUE(proxy_->apply(config_));
+  ASSERT_TRUE(until([&] { return pools() == std::vector<std::string>{"fourth"}; }));
+  file("first");
+  EXPECT_TRUE(proxy_->apply(config_));
+  file("fourth");
+  EXPECT_TRUE(proxy_->apply(config_));
+  TestClient& back = connect().start("app", "first");
+  ASSERT_TRUE(until([&] { return back.count('Z') == 1; })) << "it is made anew for who comes";
+}
+
+TEST_F(Anew, APoolIsWarmForTheUserOfAUrlToo) {
+  config_.server.url = "postgres://first@127.0.0.1/app";
+  config_.pool.size = 3;
+  config_.pool.min_idle = 2;
+  config_.databases = {{"app", config_.server, config_.pool}};
+  proxy_ = std::make_unique<Proxy>(loop_, config_, cgroups_);
+  ASSERT_TRUE(until([&] { return postgres_.greeted() == 2; }));
+  EXPECT_EQ(pool().user, "first");
+}
+
 TEST_F(Anew, ADatabaseThatWasRemovedIsAskedByNoCheck) {
   config_.admin.ready_when = config::ReadyWhen::Database;
   config::Server elsewhere = config_.server;

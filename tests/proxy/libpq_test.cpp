@@ -258,6 +258,8 @@ TEST_F(LibpqTest, TakesConnectionStringsApartAsCheckDoes) {
       "postgres://u:p?w@h/d?application_name=a",
       "host=h port=5432 dbname='a b' password='it\\'s' sslmode=require",
       "host = h  user=u\\ v options='-c geqo=off'",
+      "postgres://u@h/d?requiressl=1",
+      "host=h requiressl=0 sslmode=disable",
   };
   const std::string pieces = "@:/?&=,[]%'\\ a0#";
   std::mt19937 random(904);

@@ -139,6 +139,9 @@ TEST_F(Pause, TakesNoNameThatIsNoDatabasesWhereAnyIsMeant) {
   serve();
   EXPECT_TRUE(proxy_->pause(std::string(63, 'x')));
   EXPECT_FALSE(proxy_->pause(std::string(64, 'x')));
+  const Status every = proxy_->pause("*");
+  ASSERT_FALSE(every) << "it would pause nobody";
+  EXPECT_EQ(every.error().message, "`*` is no database's name: name one, or none for all of them");
 }
 
 }  // namespace

@@ -4,8 +4,14 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <condition_variable>
 #include <fstream>
+#include <memory>
+#include <mutex>
 #include <vector>
+
+#include "net/timer.h"
+#include "proxy/connector_environment.h"
 
 namespace carpool::proxy {
 namespace {
@@ -70,6 +76,48 @@ TEST_F(SecretWatchTest, AFileThatMattersNoMoreIsForgotten) {
   EXPECT_EQ(changes_seen(), 0u) << "seen for the first time";
 }
 
+// A mount that is gone: the thread that reads there never comes back.
+TEST(SecretWatch, NoticesAGoodFileInThePlaceOfOneThatHangs) {
+  struct Disk {
+    std::mutex mutex;
+    std::condition_variable changed;
+    bool hangs = true;
+    bool ends = false;
+  };
+  const auto disk = std::make_shared<Disk>();
+  net::Loop loop;
+  std::vector<std::string> told;
+  SecretWatch watch(
+      loop, [&](const std::string& path) { told.push_back(path); },
+      [disk](const std::string&) {
+        std::unique_lock lock(disk->mutex);
+        if (disk->hangs) disk->changed.wait(lock, [&] { return disk->ends; });
+        return std::string("content");
+      });
+  const auto turn_for = [&](Micros us) {
+    net::Timer awake;
+    awake.start(loop, kMicrosPerMilli, kMicrosPerMilli, [] {});
+    const Micros end = net::Loop::clock_us() + us;
+    while (net::Loop::clock_us() < end && told.empty()) loop.run_once();
+  };
+  watch.look({"/secret"});
+  turn_for(kMicrosPerSecond / 10);
+  {
+    const std::lock_guard lock(disk->mutex);
+    disk->hangs = false;
+  }
+  watch.look({"/secret"});
+  turn_for(20 * kMicrosPerSecond);
+  EXPECT_EQ(told, std::vector<std::string>{"/secret"});
+  {
+    const std::lock_guard lock(disk->mutex);
+    disk->ends = true;
+    disk->changed.notify_all();
+  }
+  while (watch.busy()) loop.run_once();
+  EXPECT_EQ(told.size(), 1u) << "what was overtaken says nothing";
+}
+
 TEST(FilesOf, AServerAreThoseOfTheUrlToo) {
   config::Server server;
   server.url = "postgres://db/app?sslmode=verify-full&sslrootcert=/ca&sslcert=/of-the-url";
@@ -78,6 +126,14 @@ TEST(FilesOf, AServerAreThoseOfTheUrlToo) {
   EXPECT_EQ(files_of(server), (std::set<std::string>{"/ca", "/cert", "/password"}));
   server.url = "postgres://db/app?sslmode=verify-full&sslrootcert=system";
   EXPECT_EQ(files_of(server), (std::set<std::string>{"/cert", "/password"}));
+}
+
+// A url is read as the libpq at hand reads it: 17 and older ones take raw spaces.
+TEST(FilesOf, AServerAreThoseThatTheLibpqAtHandSees) {
+  if (libpq_at_hand().version >= 18) GTEST_SKIP() << "this libpq takes no raw space";
+  config::Server server;
+  server.url = "postgres://db/app?options=-c geqo%3Doff&passfile=/pgpass";
+  EXPECT_EQ(files_of(server), std::set<std::string>{"/pgpass"});
 }
 
 }  // namespace

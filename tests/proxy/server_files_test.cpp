@@ -145,7 +145,7 @@ class ServerFilesTest : public testing::Test {
     std::unique_lock lock(mutex_);
     begun_.insert(path);
     changed_.notify_all();
-    if (path.starts_with("hangs")) changed_.wait(lock, [this] { return released_; });
+    if (path.starts_with("hangs") && !good_) changed_.wait(lock, [this] { return released_; });
     ServerFiles::Answer answer;
     answer.problem = path + " " + std::to_string(begun_.count(path));
     return answer;
@@ -178,6 +178,7 @@ class ServerFilesTest : public testing::Test {
   std::condition_variable changed_;
   std::multiset<std::string> begun_;
   bool released_ = false;
+  bool good_ = false;  // what hangs does so no more, for who begins now
   net::Loop loop_;
   ServerFiles files_{loop_, [this](const std::vector<LibpqFile>& files, const std::string&) {
                        return stand_in(files);
@@ -218,6 +219,24 @@ TEST_F(ServerFilesTest, BeyondTheThreadsThereAreTheyWaitForTheirTurn) {
   release();
   EXPECT_TRUE(until([&] { return told_.size() == all.size(); }));
   EXPECT_FALSE(files_.busy());
+}
+
+TEST_F(ServerFilesTest, WhereAFileIsKnownToBeAnotherOneNobodyWaitsForWhatHangs) {
+  const auto first = read("hangs");
+  ASSERT_TRUE(until([&] { return begun("hangs") == 1; }));
+  const auto second = read("hangs");
+  files_.changed("another");
+  EXPECT_EQ(begun("hangs"), 1U);
+  {
+    const std::lock_guard lock(mutex_);
+    good_ = true;
+  }
+  files_.changed("hangs");
+  ASSERT_TRUE(until([&] { return told_.size() == 2; }));
+  EXPECT_EQ(told_, (std::vector<std::string>{"hangs 2", "hangs 2"}));
+  release();
+  ASSERT_TRUE(until([&] { return !files_.busy(); }));
+  EXPECT_EQ(told_.size(), 2U) << "what was dropped is told to nobody";
 }
 
 TEST_F(ServerFilesTest, WhoHasGoneIsNotTold) {

@@ -246,6 +246,12 @@ TEST_F(CliTest, CompareTellsWhatAppliesLiveAndWhatWaitsForARestart) {
   EXPECT_EQ(compare("server: {host: db}\npool: {size: 12}\nadmin: {port: 9940}\n"), 0);
   EXPECT_THAT(out_.str(), ::testing::ContainsRegex("pool.size +10 +12 +applies live"));
   EXPECT_THAT(out_.str(), ::testing::ContainsRegex("admin.port +9930 +9940 +waits for a restart"));
+  EXPECT_THAT(out_.str(), ::testing::Not(HasSubstr("rejected")));
+  // What comes live would meet the port that stays.
+  EXPECT_EQ(compare("server: {host: db}\nadmin: {port: 9940}\nlisten: {port: 9930}\n"), 0);
+  EXPECT_THAT(out_.str(), HasSubstr("it would be rejected, and nothing of it applied"));
+  EXPECT_THAT(out_.str(), HasSubstr("listen.port: cannot come without `admin.port` (9930)"));
+  EXPECT_THAT(out_.str(), ::testing::Not(HasSubstr("applies live")));
 }
 
 TEST_F(CliTest, CompareTellsWhatWouldChangeForEachPoolThatExists) {
