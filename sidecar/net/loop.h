@@ -106,6 +106,12 @@ class Loop {
   // From any thread. False when too many wait, or the loop has stopped.
   bool post(std::function<void()> fn);
 
+  // From any thread: whether nothing that is posted will be run any more.
+  bool stopped() {
+    const std::lock_guard lock(mutex_);
+    return stopped_;
+  }
+
   // From another thread: the value of fn(), run on the loop; nullopt when the loop has not
   // answered within `deadline`. fn may run later even so, and must own what it uses.
   template <typename Fn>

@@ -63,7 +63,8 @@ void Stream::on_events(std::uint32_t events) {
     tls_wants_write_ = false;
     readable_ = true;
   }
-  tell_readable();
+  if (paused_ && ended_) listener_->on_hangup();
+  if (open_) tell_readable();
 }
 
 void Stream::flush_some() {

@@ -29,6 +29,9 @@ class StreamListener {
  public:
   // One read() is expected; it is called again while there is more.
   virtual void on_readable() = 0;
+  // The peer has closed its end, or the connection broke, while reading is paused; what it has sent
+  // before may still be read.
+  virtual void on_hangup() {}
   // Everything that was queued has been sent.
   virtual void on_drained() = 0;
   // The stream is no longer known to the loop; the last call.

@@ -5,7 +5,6 @@
 #include <array>
 #include <cstdint>
 #include <functional>
-#include <list>
 #include <map>
 #include <memory>
 #include <optional>
@@ -19,6 +18,7 @@
 #include "net/loop.h"
 #include "net/timer.h"
 #include "pool/counters.h"
+#include "proxy/cancels.h"
 #include "proxy/console_tables.h"
 #include "proxy/database_check.h"
 #include "proxy/gatekeeper.h"
@@ -39,8 +39,6 @@ class Proxy {
   static constexpr Micros kStartupMax_us = 15 * kMicrosPerSecond;
   // Clients above clientsMax that are kept just long enough to be told so.
   static constexpr std::uint32_t kRefusedMax = 64;
-  // Cancels that run at once: each may block a thread of libuv's pool, which DNS needs too.
-  static constexpr std::uint32_t kCancelsMax = 2;
   // A client that holds less is not closed for want of memory.
   static constexpr std::uint32_t kHeldMin = 4u << 10;
   // Pools that exist at once; a client may name any user.
@@ -147,6 +145,8 @@ class Proxy {
   Bytes& scratch() { return scratch_; }
   std::uint64_t next_server_id() { return ++server_ids_; }
   std::uint64_t random();
+  // One that nobody can guess: of four types that PostgreSQL takes for a parameter's.
+  std::array<std::uint32_t, 4> token();
 
  private:
   void accepted(int fd);
@@ -156,7 +156,6 @@ class Proxy {
   void turn_end();
   void relieve_memory();
   void watch_memory(Micros now);
-  void start_cancels();
   void close_servers(LivePool& pool, const char* why);
   config::Database place_of_trial(const Claimant& who) const;
   void password_refused(const Claimant& who, const std::string& password);
@@ -193,8 +192,7 @@ class Proxy {
   std::vector<Client*> resume_later_;                   // null: has gone meanwhile
   Bytes scratch_;
   std::uint32_t closing_clients_ = 0;  // gone from clients_, not yet from memory
-  struct Cancel;
-  std::list<Cancel> cancels_;
+  Cancels cancels_{loop_};
 
   std::array<std::uint64_t, 32> random_{};  // the kernel's, fetched in bulk; used from the back
   std::size_t random_left_ = 0;
@@ -212,6 +210,7 @@ class Proxy {
   bool draining_ = false;
   bool ending_clients_ = false;
   bool closed_ = false;
+  bool tick_due_ = false;
 };
 
 }  // namespace carpool::proxy

@@ -137,10 +137,7 @@ void Proxy::end_clients() {
           [](Client& client) { client.close_with_error("57P01", "Carpool is shutting down"); });
     }
     pool->clients(ClientState::Attached).for_each([](Client& client) {
-      Server* server = client.server();
-      if (server->tracker().idle() && !server->in_transaction() && !client.inside_message()) {
-        client.close_with_error("57P01", "Carpool is shutting down");
-      }
+      client.server()->look_at_lease();
     });
   }
   startup_clients_.for_each([](Client& client) { client.close(); });

@@ -1,0 +1,53 @@
+// Cancels: the cancel requests that are on their way to PostgreSQL. Each blocks a thread of its own
+// for as long as its PostgreSQL likes, so that there are few to one place, and some places at once:
+// where one takes connections and never answers, the cancels of the others go on.
+//
+// A server is told once its cancel has landed, or failed; it is never told after forget(). One
+// whose server is gone is waited for, and counts, until its thread comes back.
+#pragma once
+
+#include <cstdint>
+#include <list>
+#include <memory>
+#include <string>
+
+#include "net/loop.h"
+#include "proxy/connector.h"
+
+namespace carpool::proxy {
+
+class Server;
+
+class Cancels {
+ public:
+  // That run at once: to one place, and in all.
+  static constexpr std::uint32_t kPlaceMax = 2;
+  static constexpr std::uint32_t kMax = 16;
+
+  // `loop` must outlive it, and what runs.
+  explicit Cancels(net::Loop& loop) : loop_(loop) {}
+
+  // `server` must call forget() before it dies. `place`: where it is.
+  void run(Server& server, const CancelTicket& ticket, const std::string& place);
+  void forget(const Server& server);
+  // None runs, and none waits.
+  bool empty() const { return cancels_.empty(); }
+  std::uint32_t size() const { return static_cast<std::uint32_t>(cancels_.size()); }
+
+ private:
+  struct Cancel {
+    CancelTicket ticket;
+    std::string place;
+    Server* server = nullptr;  // null once it is gone
+    bool running = false;
+  };
+  void start();
+  bool may_run(const Cancel& cancel) const;
+  void run_on_a_thread(std::list<Cancel>::iterator cancel);
+  void landed(std::list<Cancel>::iterator cancel);
+
+  net::Loop& loop_;
+  std::list<Cancel> cancels_;
+};
+
+}  // namespace carpool::proxy
