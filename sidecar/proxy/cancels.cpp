@@ -8,14 +8,20 @@
 
 namespace carpool::proxy {
 
-void Cancels::run(Server& server, const CancelTicket& ticket, const std::string& place) {
-  cancels_.push_back({ticket, place, &server, false});
-  start();
+void Cancels::run(Server& server, const std::string& place) {
+  const auto cancel = cancels_.insert(cancels_.end(), {place, &server, nullptr, {}, false});
+  if (CancelRequest::available()) {
+    cancel->request = server.connector().cancel_request([this, cancel] { landed(cancel); });
+  } else {
+    cancel->ticket = server.cancel_ticket();
+    start();
+  }
 }
 
 void Cancels::forget(const Server& server) {
-  std::erase_if(cancels_,
-                [&](const Cancel& cancel) { return cancel.server == &server && !cancel.running; });
+  std::erase_if(cancels_, [&](const Cancel& cancel) {
+    return cancel.server == &server && !cancel.on_thread;
+  });
   for (Cancel& cancel : cancels_) {
     if (cancel.server == &server) cancel.server = nullptr;
   }
@@ -25,7 +31,7 @@ bool Cancels::may_run(const Cancel& cancel) const {
   std::uint32_t all = 0;
   std::uint32_t there = 0;
   for (const Cancel& other : cancels_) {
-    if (!other.running) continue;
+    if (!other.on_thread) continue;
     ++all;
     if (other.place == cancel.place) ++there;
   }
@@ -35,12 +41,14 @@ bool Cancels::may_run(const Cancel& cancel) const {
 void Cancels::start() {
   for (auto i = cancels_.begin(); i != cancels_.end();) {
     const auto cancel = i++;
-    if (!cancel->running && may_run(*cancel)) run_on_a_thread(cancel);
+    if (cancel->request == nullptr && !cancel->on_thread && may_run(*cancel)) {
+      run_on_a_thread(cancel);
+    }
   }
 }
 
 void Cancels::run_on_a_thread(std::list<Cancel>::iterator cancel) {
-  cancel->running = true;
+  cancel->on_thread = true;
   try {
     std::thread([this, cancel, ticket = cancel->ticket] {
       ticket.run();
@@ -57,6 +65,7 @@ void Cancels::run_on_a_thread(std::list<Cancel>::iterator cancel) {
 
 void Cancels::landed(std::list<Cancel>::iterator cancel) {
   Server* server = cancel->server;
+  const std::unique_ptr<CancelRequest> request = std::move(cancel->request);  // it is what calls
   cancels_.erase(cancel);
   if (server != nullptr) server->cancel_landed();
   start();

@@ -66,9 +66,13 @@ std::size_t Client::process_startup(ByteSpan in) {
         break;
       }
       case pg::Startup::Kind::Cancel:
-        proxy_.cancel_request(startup.cancel_pid, startup.cancel_secret);
-        close();
-        return taken;
+        // Closed once it has landed, as PostgreSQL does; what comes behind is of no interest.
+        if (proxy_.cancel_request(startup.cancel_pid, startup.cancel_secret, *this)) {
+          stream_.pause_reading();
+        } else {
+          close();
+        }
+        return in.size();
       case pg::Startup::Kind::DirectTls:
         reject(RejectReason::ProtocolError, "08P01",
                "these are TLS bytes, and TLS is not spoken here (listen.tls.mode: disable)");

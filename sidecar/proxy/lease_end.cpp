@@ -2,9 +2,8 @@
 
 namespace carpool::proxy {
 
-using Batch = UnderWay::Batch;
-
 Steps leave(Ending how, const UnderWay& under_way, bool own_session) {
+  using Batch = UnderWay::Batch;
   if (own_session || !under_way.uncut) return {Step::Close};
   Steps steps;
   if (!under_way.owed && under_way.batch == Batch::Closed) return steps;

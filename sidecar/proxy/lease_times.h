@@ -8,6 +8,8 @@
 #include <cstdint>
 #include <cstring>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 #include "base/bytes.h"
 #include "base/units.h"
@@ -81,6 +83,10 @@ class CancelsOf {
     asked_ = true;
   }
   void landed() { --in_flight_; }
+  // A client's cancel connection, by the client's id: PostgreSQL closes it once the cancel has
+  // landed, and drivers wait for that.
+  void asked_by(std::uint32_t client) { asking_.push_back(client); }
+  std::vector<std::uint32_t> take_asking() { return std::exchange(asking_, {}); }
   // From now on again and again: its client is gone.
   void repeat() { repeats_ = true; }
   bool repeats() const { return repeats_; }
@@ -102,6 +108,7 @@ class CancelsOf {
   const char* why_ = nullptr;
   bool asked_ = false;
   bool repeats_ = false;
+  std::vector<std::uint32_t> asking_;
 };
 
 }  // namespace carpool::proxy

@@ -304,25 +304,31 @@ void Proxy::bury(Server& server) {
 
 // ---- cancels
 
-void Proxy::cancel_request(std::uint32_t pid, ByteSpan secret) {
+bool Proxy::cancel_request(std::uint32_t pid, ByteSpan secret, const Client& asking) {
   const auto found = clients_.find(pid);
   // A wrong key gets no answer, as with PostgreSQL: it might be guessing.
-  if (found == clients_.end()) return;
+  if (found == clients_.end()) return false;
   const Bytes key = found->second->cancel_key();
   if (key.size() != secret.size() || CRYPTO_memcmp(key.data(), secret.data(), key.size()) != 0) {
-    return;
+    return false;
   }
   Client& client = *found->second;
   if (client.state() == ClientState::Waiting) {
     client.live_pool()->pool().cancel_wait(client);
     client.fail_query("57014", "canceling statement due to user request");
-  } else if (client.server() != nullptr && !client.server()->rests()) {
-    client.server()->cancel(nullptr);
+    return false;
   }
+  return client.server() != nullptr && !client.server()->rests() &&
+         client.server()->cancel_for(asking);
+}
+
+void Proxy::cancel_is_over(std::uint32_t asking) {
+  const auto found = clients_.find(asking);
+  if (found != clients_.end()) found->second->close();
 }
 
 void Proxy::run_cancel(Server& server) {
-  cancels_.run(server, server.cancel_ticket(), server.peer());
+  cancels_.run(server, server.peer());
 }
 
 // ---- control

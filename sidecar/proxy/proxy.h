@@ -132,7 +132,9 @@ class Proxy {
   bool closed() const { return closed_; }
   bool draining() const { return draining_; }
   bool ending_clients() const { return ending_clients_; }
-  void cancel_request(std::uint32_t pid, ByteSpan secret);
+  // `asking` is the connection that asks. Whether it is to stay until cancel_is_over().
+  bool cancel_request(std::uint32_t pid, ByteSpan secret, const Client& asking);
+  void cancel_is_over(std::uint32_t asking);
   void run_cancel(Server& server);
   MemoryGuard& memory() { return memory_; }
   // The texts of one pool's prepared statements take no more than a part of what there is.

@@ -157,6 +157,7 @@ pool::Snapshot Proxy::snapshot(bool detailed) {
   snapshot.memory_limit_bytes = memory_.limit_bytes();
   snapshot.client_connects = client_connects_;
   snapshot.accept_paused = accept_paused_;
+  snapshot.cancels = cancels_.size();
   snapshot.draining = draining_;
   snapshot.paused = pauses_.all();
   const std::set<std::string>& told_apart = pauses_.exceptions();

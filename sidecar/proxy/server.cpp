@@ -81,9 +81,22 @@ void Server::cancel(const char* why) {
   pool_.proxy().run_cancel(*this);
 }
 
+bool Server::cancel_for(const Client& asking) {
+  cancel(nullptr);
+  if (closing()) return false;
+  lease_->cancels.asked_by(asking.id());
+  return true;
+}
+
+void Server::cancel_is_over() {
+  if (!lease_) return;
+  for (const std::uint32_t id : lease_->cancels.take_asking()) pool_.proxy().cancel_is_over(id);
+}
+
 void Server::cancel_landed() {
   if (closing()) return;
   lease_->cancels.landed();
+  cancel_is_over();
   if (client_ == nullptr) return clean();
   if (client_->stream().reading_paused()) client_->resume();
 }
@@ -161,6 +174,7 @@ void Server::close(const std::string& why) {
 void Server::finish_closing(const std::string& why) {
   CHECK(closing());
   pool_.mark_dirty();
+  cancel_is_over();
   if (client_ != nullptr) {
     log::warn("server lost under a client", {{"pool", pool_.describe()},
                                              {"server", peer_},

@@ -51,6 +51,8 @@ class Server final : public pool::Slot, public net::StreamListener {
   ServerSession& session() { return session_; }
   net::Stream& stream() { return stream_; }
   const CancelTicket& cancel_ticket() const { return cancel_ticket_; }
+  // Only while it is open.
+  const Connector& connector() const { return connector_; }
   // Where it is: "127.0.0.1:5432".
   const std::string& peer() const { return peer_; }
   // The client's password that it was opened with; empty: the settings have one, or none is known.
@@ -74,8 +76,11 @@ class Server final : public pool::Slot, public net::StreamListener {
   // Something has been answered, or the client stands where it may go: ends what is over.
   void look_at_lease();
 
-  // A cancel for what it runs now; asked by a client, or by a timeout that `why` names.
+  // A cancel for what it runs now; asked by a timeout that `why` names, or by nobody.
   void cancel(const char* why);
+  // The same, asked by a client, whose cancel connection is `asking`. False: there is none to wait
+  // for.
+  bool cancel_for(const Client& asking);
   void cancel_landed();
 
   // Closes; its client, if any, is told that the server was lost.
@@ -123,6 +128,7 @@ class Server final : public pool::Slot, public net::StreamListener {
   void tell_client(const Lease::Instead& error);
   void log_slow(Micros now);
   void end_lease();
+  void cancel_is_over();
   // The next step towards clean, after the client's part is over.
   void clean();
   void carry_out(Steps steps);
