@@ -220,6 +220,8 @@ class Lease {
   // The entry for a Parse that is sent now: shared by clients whose texts are read alike. None when
   // there is no room for it.
   pg::StatementRef intern(ByteSpan body, bool unnamed);
+  // A text that does something to the session is about to run, by either protocol.
+  void runs(const pg::Scan& scan);
   // What the text does is not known.
   void pin_too_complex();
   void count_pin(bool was_pinned);
@@ -227,7 +229,8 @@ class Lease {
   // lease_texts.cpp
   Taken query(const pg::Frame& frame, Outgoing& out, Bytes& answer);
   Taken parse(const pg::Frame& frame, Outgoing& out, Bytes& answer);
-  Taken parse_long(const pg::Frame& frame, std::string_view name, ByteSpan rest, Outgoing& out);
+  Taken parse_long(const pg::Frame& frame, std::string_view name, ByteSpan rest, Outgoing& out,
+                   Bytes& answer);
   // Where the text deallocates: what is sent in its place. None where there is no room for it.
   std::optional<pg::StatementRef> deallocates(const pg::StatementRef& statement, Outgoing& out);
   // The statement of the client's that this text deallocates by SQL: the server knows it by another

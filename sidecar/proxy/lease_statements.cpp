@@ -231,8 +231,7 @@ Taken Lease::execute(const pg::Frame& frame, Outgoing& out) {
     for (const auto& [known, scan] : portals_) {
       if (known != portal) continue;
       execute.running.scan = scan;
-      if (scan->too_complex) pin_too_complex();
-      reading_.runs(*scan, client_->follower);
+      runs(*scan);
     }
   }
   sent(std::move(execute));

@@ -35,11 +35,7 @@ Taken Lease::query(const pg::Frame& frame, Outgoing& out, Bytes& answer) {
       out.drop(frame.bytes.size());
       return refuse(true, pg::sqlstate::kFeatureNotSupported, why, answer);
     }
-    if (terms().session_state == config::SessionState::Pin && sets_parameter(*scan)) {
-      pinned_by_setting_ = true;
-    }
-    if (scan->too_complex) pin_too_complex();
-    reading_.runs(*scan, client_->follower);
+    runs(*scan);
     if (const pg::StatementRef statement = deallocated(*scan)) {
       const pg::StatementRef theirs = on_server(statement, out);
       pg::append_query(out.insert(), "DEALLOCATE " + theirs->server_name);
@@ -64,6 +60,14 @@ Taken Lease::query(const pg::Frame& frame, Outgoing& out, Bytes& answer) {
   sent(std::move(query));
   out.pass(frame.bytes.size());
   return Taken::Yes;
+}
+
+void Lease::runs(const pg::Scan& scan) {
+  if (terms().session_state == config::SessionState::Pin && sets_parameter(scan)) {
+    pinned_by_setting_ = true;
+  }
+  if (scan.too_complex) pin_too_complex();
+  reading_.runs(scan, client_->follower);
 }
 
 pg::StatementRef Lease::deallocated(const pg::Scan& scan) const {
@@ -91,8 +95,15 @@ const pg::StatementRef& Lease::stand_in() {
 }
 
 // Too long to keep: this server alone has it, under the client's own name.
-Taken Lease::parse_long(const pg::Frame& frame, std::string_view name, ByteSpan rest,
-                        Outgoing& out) {
+Taken Lease::parse_long(const pg::Frame& frame, std::string_view name, ByteSpan rest, Outgoing& out,
+                        Bytes& answer) {
+  const std::string_view text = as_text(rest);
+  const std::string why =
+      why_refused(*scan_of_part(text), text, terms().mode, terms().session_state);
+  if (!why.empty()) {
+    out.drop(frame.bytes.size());
+    return refuse(false, pg::sqlstate::kFeatureNotSupported, why, answer);
+  }
   if (client_->statements.find(name) != nullptr) {
     let_server_refuse(frame, name, rest, out);
     return Taken::Yes;
@@ -129,7 +140,9 @@ Taken Lease::parse(const pg::Frame& frame, Outgoing& out, Bytes& answer) {
   const std::string_view name = reader.cstring();
   if (!reader.ok()) return Taken::NotProtocol;
   const std::size_t size = frame.bytes.size();
-  if (frame.kind == pg::Frame::Kind::Head) return parse_long(frame, name, reader.rest(), out);
+  if (frame.kind == pg::Frame::Kind::Head) {
+    return parse_long(frame, name, reader.rest(), out, answer);
+  }
   if (!name.empty() && client_->statements.find(name) != nullptr) {
     let_server_refuse(frame, name, reader.rest(), out);
     return Taken::Yes;
