@@ -164,7 +164,10 @@ bool Stream::flush() {
 }
 
 void Stream::pause_reading() {
+  if (paused_) return;
   paused_ = true;
+  // The event that told of the end has passed, and no other comes.
+  if (open_ && ended_) loop_->again(*this);
 }
 
 void Stream::resume_reading() {

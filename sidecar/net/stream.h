@@ -8,8 +8,9 @@
 // bytes that nobody wants yet cost none either.
 //
 // Invariant: an open stream that is readable_ and not paused stands in the loop's again() between
-// turns. It never reads by itself, and while paused it does not tell. close() detaches at once: no
-// call to the listener comes after it, except on_closed(), once, when the memory may go.
+// turns. It never reads by itself, and while paused it tells of nothing but the end: of one that
+// came before the pause in the next turn, since the kernel does not tell twice. close() detaches at
+// once: no call to the listener comes after it, except on_closed(), once, when the memory may go.
 #pragma once
 
 #include <openssl/ssl.h>
