@@ -94,7 +94,7 @@ void Client::look_again() {
 }
 
 bool Client::can_take() const {
-  if (stream_.queued() > kQueuedMax) return false;
+  if (leaving_ || stream_.queued() > kQueuedMax) return false;
   switch (state_) {
     case ClientState::Startup:
       return true;
@@ -124,7 +124,7 @@ void Client::on_readable() {
     // A read all the same finds out whether the client is still there.
     const ssize_t n = stream_.read(shared.first(kEarlyMax));
     if (n == net::Stream::kAgain) return;
-    if (n == net::Stream::kEnd) return close(Ending::Gone);
+    if (n == net::Stream::kEnd) return hung_up();
     proxy_.memory().passed(static_cast<std::size_t>(n));
     keep(ByteSpan(shared.data(), static_cast<std::size_t>(n)));
     // Terminate: nobody waits for PostgreSQL's word any more.

@@ -146,6 +146,8 @@ class Client final : public net::StreamListener,
   bool must_use_tls() const;
   // The peer has closed, or the connection broke.
   void ended();
+  // The same, while what it has sent waits to be taken.
+  void hung_up();
   void wait_for_greeting();
   void leave();
   bool says_terminate() const;

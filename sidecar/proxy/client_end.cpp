@@ -76,7 +76,11 @@ void Client::on_hangup() {
     keep(ByteSpan(shared.data(), static_cast<std::size_t>(n)));
   }
   if (n == net::Stream::kAgain) return;
-  if (n > 0 || !says_terminate()) return close(Ending::Gone);
+  n > 0 ? close(Ending::Gone) : hung_up();
+}
+
+void Client::hung_up() {
+  says_terminate() ? stream_.pause_reading() : close(Ending::Gone);
 }
 
 // Whether the last of what is kept is a Terminate: what it has asked before it is carried out.

@@ -146,6 +146,44 @@ TEST_F(ClientVanishes, WhileItWaits) {
   EXPECT_EQ(postgres_.backends[0]->asked(), "Q:BEGIN Q:COMMIT Q:SELECT 2");
 }
 
+TEST_F(ClientVanishes, WhileItWaitsWithATerminateBehindWhatItAskedWhichIsCarriedOut) {
+  serve();
+  TestClient& holder = client();
+  TestClient& leaves = client();
+  holder.query("BEGIN");
+  ASSERT_TRUE(until([&] { return holder.status() == 'T'; }));
+  leaves.query("INSERT").requests("X").vanish();
+  settle();
+  EXPECT_EQ(clients(ClientState::Waiting), 1u);
+  Backend& backend = *postgres_.backends[0];
+  holder.query("COMMIT");
+  ASSERT_TRUE(until([&] { return holder.status() == 'I'; }));
+  postgres_.script = [](Backend&, const Message&) {};
+  ASSERT_TRUE(until([&] { return backend.asked() == "Q:BEGIN Q:COMMIT Q:INSERT f"; }));
+  settle();
+  EXPECT_EQ(clients(ClientState::Attached), 1u) << "it is not taken for one that is gone";
+  EXPECT_TRUE(postgres_.cancels().empty());
+  backend.complete("INSERT 0 1");
+  backend.ready('I');
+  ASSERT_TRUE(until([&] { return proxy_->client_count() == 1; }));
+  EXPECT_TRUE(postgres_.cancels().empty());
+  expect_still_serving();
+}
+
+TEST_F(ClientVanishes, WithItsLastBytesOfWhichSomeMustWaitAndIsNoticedAllTheSame) {
+  config_.pool.query_timeout_us = 1000 * kMicrosPerSecond;  // so that the second query waits
+  serve();
+  postgres_.script = [](Backend&, const Message&) {};
+  TestClient& leaves = client();
+  leaves.query("SELECT pg_sleep(1000)").query("SELECT 2").vanish();
+  ASSERT_TRUE(until([&] { return postgres_.cancels().size() == 1; }));
+  EXPECT_EQ(postgres_.backends[0]->asked(), "Q:SELECT pg_sleep(1000) f");
+  EXPECT_EQ(proxy_->client_count(), 0u);
+  postgres_.backends[0]->error("57014");
+  postgres_.backends[0]->ready('I');
+  expect_still_serving();
+}
+
 TEST_F(ClientVanishes, InTheMiddleOfAMessage) {
   serve();
   TestClient& leaves = client();
