@@ -26,10 +26,10 @@ Stream::~Stream() {
   CHECK(!open_);
 }
 
-bool Stream::open(Loop& loop, int fd, bool owns_fd, StreamListener* listener) {
+bool Stream::open(Loop& loop, int fd, bool owns_fd, StreamListener* listener, Told told) {
   CHECK(!open_);
   watches_writable_ = false;
-  if (!loop.watch(fd, kReadEvents, *this)) return false;
+  if (!loop.watch(fd, kReadEvents, *this, told)) return false;
   loop_ = &loop;
   listener_ = listener;
   fd_ = fd;
@@ -80,9 +80,22 @@ void Stream::tell_readable() {
   if (open_ && readable_ && !paused_) loop_->again(*this);
 }
 
-int Stream::peek() const {
+int Stream::peek() {
   std::uint8_t byte = 0;
-  return recv(fd_, &byte, 1, MSG_PEEK) == 1 ? byte : -1;
+  if (ssl_ == nullptr) {
+    const ssize_t n = recv(fd_, &byte, 1, MSG_PEEK);
+    if (n == 1) return byte;
+    return n < 0 && (errno == EAGAIN || errno == EINTR) ? kNothing : kEnded;
+  }
+  ERR_clear_error();
+  const int n = SSL_peek(ssl_, &byte, 1);
+  const int error = n == 1 ? SSL_ERROR_NONE : SSL_get_error(ssl_, n);
+  if (error == SSL_ERROR_WANT_READ) return kNothing;
+  // What OpenSSL has taken from the kernel is told by no event.
+  readable_ = true;
+  if (!paused_) loop_->again(*this);
+  if (error == SSL_ERROR_WANT_WRITE) return kNothing;
+  return error == SSL_ERROR_NONE ? byte : kEnded;
 }
 
 ssize_t Stream::read(std::span<std::uint8_t> into) {

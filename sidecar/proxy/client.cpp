@@ -306,6 +306,7 @@ bool Client::attach() {
   pool::Slot* slot = nullptr;
   switch (pool_->pool().acquire(*this, proxy_.loop().now_us(), &slot)) {
     case pool::Acquired::Granted:
+      if (!static_cast<Server&>(*slot).still_there()) return attach();
       attached(static_cast<Server&>(*slot));
       server_->lend(*this, 0);
       // What it sent first may have found out that the server is gone, and with it this client.
@@ -331,6 +332,7 @@ void Client::attached(Server& server) {
 }
 
 void Client::granted(Server& server, Micros waited_us) {
+  if (!server.still_there()) return set_state(ClientState::Idle);  // and asks again
   attached(server);
   server.lend(*this, waited_us);
 }

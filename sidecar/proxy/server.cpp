@@ -39,7 +39,7 @@ void Server::open() {
 void Server::on_connected(const ConnectFailure* failure) {
   const Micros now = pool_.proxy().loop().now_us();
   if (failure != nullptr) return pool_.server_failed(*this, *failure, now);
-  if (!stream_.open(pool_.proxy().loop(), connector_.fd(), false, this)) {
+  if (!stream_.open(pool_.proxy().loop(), connector_.fd(), false, this, net::Told::First)) {
     return pool_.server_failed(
         *this, {pool::ConnectError::Other, "", "the loop cannot watch the socket"}, now);
   }

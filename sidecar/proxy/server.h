@@ -62,6 +62,10 @@ class Server final : public pool::Slot, public net::StreamListener {
     return !client_password_.empty() && connector_.used_password();
   }
 
+  // It is about to be lent. False: PostgreSQL has ended it, which was not known yet; it is closed.
+  // What comes before its client's request is told before it (net::Told::First), but for what the
+  // loop had no room for: only then the socket is asked, since that is a system call.
+  bool still_there();
   // The lease begins. `waited_us` is for the log.
   void lend(Client& client, Micros waited_us);
   // Idle, under new settings: what these ask for between two clients may not have been done.

@@ -23,6 +23,15 @@ bool is_cut_off(std::string_view sqlstate) {
 
 }  // namespace
 
+bool Server::still_there() {
+  if (!pool_.proxy().loop().may_have_more()) return true;
+  const int next = stream_.peek();
+  // It owes nothing: an error is its farewell.
+  if (next != net::Stream::kEnded && next != 'E') return true;
+  on_farewell("seen before it was lent", Life::Gone);
+  return false;
+}
+
 void Server::lend(Client& client, Micros waited_us) {
   CHECK(client_ == nullptr && !lease_ && slot_state() == SlotState::Leased);
   client_ = &client;

@@ -1,5 +1,7 @@
 // A client that vanishes, and a server that dies, in each state of theirs: whoever is left is told,
 // and nobody else is harmed.
+#include <sys/resource.h>
+
 #include "fixture.h"
 
 namespace carpool::proxy {
@@ -227,6 +229,46 @@ TEST_F(ServerDies, WhileItIsIdleAndNobodyNotices) {
   first.query("SELECT 1");
   ASSERT_TRUE(until([&] { return first.types == "CZ"; }));
   EXPECT_EQ(postgres_.greeted(), 2u);
+}
+
+TEST_F(ServerDies, InTheTurnInWhichAClientAsksAndAnotherIsLent) {
+  config_.pool.size = 2;
+  serve();
+  TestClient& first = client();
+  first.query("INSERT");
+  postgres_.backends[0]->error("57P01", pg::Severity::Fatal);
+  postgres_.backends[0]->vanish();
+  ASSERT_TRUE(until([&] { return first.types == "CZ"; })) << first.types;
+  EXPECT_EQ(postgres_.backends[0]->asked(), "");
+  EXPECT_EQ(postgres_.backends[1]->asked(), "Q:INSERT");
+}
+
+TEST_F(ServerDies, WhenMoreHasComeThanOneTurnCanTake) {
+  rlimit limit{};
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &limit), 0);
+  const rlim_t before = limit.rlim_cur;
+  limit.rlim_cur = std::min<rlim_t>(limit.rlim_max, 4096);
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &limit), 0);
+  config_.pool.size = 2;
+  serve();
+  TestClient& first = client();
+  TestClient& second = client();
+  for (std::size_t i = 0; i < net::Loop::kEventsMax; ++i) connect().say(Bytes{0});
+  ASSERT_TRUE(until([&] { return proxy_->client_count() == net::Loop::kEventsMax + 2; }));
+  settle();
+  first.query("INSERT");
+  second.query("UPDATE");  // is queued: a server is opened for it
+  for (TestClient& other : clients_) {
+    if (&other != &first && &other != &second) other.say(Bytes{0});
+  }
+  postgres_.backends[0]->error("57P01", pg::Severity::Fatal);
+  postgres_.backends[0]->vanish();
+  ASSERT_TRUE(until([&] { return first.types == "CZ" && second.types == "CZ"; }))
+      << first.types << " " << second.types;
+  EXPECT_EQ(postgres_.backends[0]->asked(), "");
+  clients_.clear();
+  limit.rlim_cur = before;
+  EXPECT_EQ(setrlimit(RLIMIT_NOFILE, &limit), 0);
 }
 
 TEST_F(ServerDies, UnderAQueryAndTheClientIsTold) {
