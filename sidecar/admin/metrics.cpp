@@ -197,6 +197,9 @@ void add_proxy(Families& out, const pool::Snapshot& snapshot) {
   out.one(MetricType::Counter, "carpool_accept_paused_total",
           "Times that accepting rested for want of file descriptors.",
           static_cast<double>(snapshot.accept_paused));
+  out.one(MetricType::Gauge, "carpool_cancels",
+          "Cancel requests that PostgreSQL has not taken yet, of servers that are gone too.",
+          snapshot.cancels);
   out.one(MetricType::Gauge, "carpool_paused",
           "1 while any database is paused, whether it has a pool or not.",
           snapshot.anything_paused() ? 1 : 0);

@@ -21,6 +21,7 @@ namespace {
 
 constexpr std::size_t kHostName_max = 253;  // RFC 1035
 constexpr std::size_t kLabel_max = 63;
+constexpr int kCancelsByTls = 17;                   // the first libpq that can
 constexpr std::size_t kStartupPacket_max = 10'000;  // MAX_STARTUP_PACKET_LENGTH of PostgreSQL
 
 constexpr std::array<const char*, 3> kPlace = {"server.host", "server.url", "server.port"};
@@ -235,6 +236,13 @@ void Checker::check_tls() {
     error(keys_of(kTls), "`sslrootcert` system needs `sslmode` verify-full");
   }
   const bool strong = mode == "require" || mode.starts_with("verify");
+  if (strong && !local_ && libpq_.version < kCancelsByTls) {
+    warn(keys_of(kTls),
+         fmt::format("queries are canceled in clear: libpq {} cannot do that by TLS ({} and newer "
+                     "can), and where nothing but TLS reaches PostgreSQL a cancel and "
+                     "`queryTimeout` have no effect",
+                     libpq_.version, kCancelsByTls));
+  }
   if (get("sslnegotiation") == "direct" && !strong) {
     error(keys_of(kTls),
           "`sslnegotiation` direct needs `sslmode` require, verify-ca or verify-full");

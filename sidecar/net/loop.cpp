@@ -10,9 +10,18 @@ namespace carpool::net {
 
 namespace {
 
-// What the loop itself watches is told from the rest by these.
-constexpr std::uint64_t kUvData = 0;
-constexpr std::uint64_t kAlarmData = 1;
+// The data of an event is its Watched's address, with kFirst where it is Told::First. What the loop
+// itself watches is told from the rest by these, which are no addresses; and what has been told.
+constexpr std::uint64_t kFirst = 1;
+constexpr std::uint64_t kToldData = 0;
+constexpr std::uint64_t kUvData = 2;
+constexpr std::uint64_t kAlarmData = 4;
+static_assert(alignof(Watched) > kFirst);
+
+std::uint64_t data_of(Watched& watched) {
+  return reinterpret_cast<std::uintptr_t>(&watched) |
+         (watched.told_when == Told::First ? kFirst : 0);
+}
 
 }  // namespace
 
@@ -83,20 +92,16 @@ void Loop::turn(bool may_sleep) {
                                           static_cast<int>(kEventsMax), sleeps ? -1 : 0, nullptr,
                                           std::size_t{0}));
   now_us_ = 0;
+  full_ = events_here_ == static_cast<int>(kEventsMax);
   // Those that asked in the last turn, and not those that ask in this.
   const std::uint32_t asked = again_.size();
 
-  for (event_ = 0; event_ < events_here_; ++event_) {
-    const epoll_event& event = events_[static_cast<std::size_t>(event_)];
-    if (event.data.u64 == kUvData) {
-      uv_asked_ = true;
-    } else if (event.data.u64 == kAlarmData) {
-      alarm_ms_ = kNever;
-      uv_asked_ = true;
-    } else {
-      static_cast<Watched*>(event.data.ptr)->on_events(event.events);
-    }
+  untold_ = 0;
+  for (int i = 0; i < events_here_; ++i) {
+    epoll_event& event = events_[static_cast<std::size_t>(i)];
+    if ((event.data.u64 & kFirst) != 0) tell(event);
   }
+  while (untold_ < events_here_) tell(events_[static_cast<std::size_t>(untold_++)]);
   events_here_ = 0;
   for (std::uint32_t i = 0; i < asked; ++i) {
     Watched* watched = again_.front();
@@ -116,6 +121,20 @@ void Loop::turn(bool may_sleep) {
   while (Watched* watched = released_.front()) {
     released_.remove(*watched);
     watched->on_released();
+  }
+}
+
+void Loop::tell(epoll_event& event) {
+  const std::uint64_t data = event.data.u64;  // which is packed
+  event.data.u64 = kToldData;
+  if (data == kToldData) return;
+  if (data == kUvData) {
+    uv_asked_ = true;
+  } else if (data == kAlarmData) {
+    alarm_ms_ = kNever;
+    uv_asked_ = true;
+  } else {
+    reinterpret_cast<Watched*>(data & ~kFirst)->on_events(event.events);
   }
 }
 
@@ -150,10 +169,11 @@ void Loop::set_alarm(std::uint64_t due_ms) {
 
 // ---- what stands on it
 
-bool Loop::watch(int fd, std::uint32_t events, Watched& watched) {
+bool Loop::watch(int fd, std::uint32_t events, Watched& watched, Told told) {
+  watched.told_when = told;
   epoll_event event{};
   event.events = events;
-  event.data.ptr = &watched;
+  event.data.u64 = data_of(watched);
   if (epoll_ctl(epoll_, EPOLL_CTL_ADD, fd, &event) != 0) return false;
   ++watching_;
   return true;
@@ -162,7 +182,7 @@ bool Loop::watch(int fd, std::uint32_t events, Watched& watched) {
 void Loop::rewatch(int fd, std::uint32_t events, Watched& watched) {
   epoll_event event{};
   event.events = events;
-  event.data.ptr = &watched;
+  event.data.u64 = data_of(watched);
   CHECK(epoll_ctl(epoll_, EPOLL_CTL_MOD, fd, &event) == 0);
 }
 
@@ -175,9 +195,10 @@ void Loop::forget(Watched& watched) {
   --watching_;
   if (watched.linked()) again_.remove(watched);
   // Its events of this turn that have not been told yet.
-  for (int i = event_ + 1; i < events_here_; ++i) {
+  const std::uint64_t data = data_of(watched);
+  for (int i = untold_; i < events_here_; ++i) {
     epoll_event& event = events_[static_cast<std::size_t>(i)];
-    if (event.data.ptr == &watched) event.data.u64 = kUvData;
+    if (event.data.u64 == data) event.data.u64 = kToldData;
   }
 }
 

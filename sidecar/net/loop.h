@@ -4,6 +4,9 @@
 //                         \--- libuv has something --> uv_run(UV_RUN_NOWAIT)
 //            then turn_end, then what was closed is released
 //
+// Of the events of a turn those are told first of whose descriptors others make use (Told::First):
+// who asks for a server in a turn is not given one whose end came in the same turn.
+//
 // Timers, signals, names, files, other threads and libpq's sockets stand on libuv; the sockets that
 // are relayed stand on an epoll of the loop's own, with libuv's backend as one descriptor among
 // them (uv_backend_fd(), made for that). It costs fewer instructions and system calls for each
@@ -37,6 +40,9 @@ namespace carpool::net {
 
 struct ForTheLoop {};
 
+// When somebody hears of its events, among the others of a turn.
+enum class Told : std::uint8_t { First, Later };
+
 // Who stands on the loop with a descriptor. Must outlive its Loop::unwatch(), or its on_released()
 // where it asks for that.
 class Watched : public ListHook<ForTheLoop> {
@@ -48,6 +54,9 @@ class Watched : public ListHook<ForTheLoop> {
 
  protected:
   ~Watched() = default;
+
+ public:
+  Told told_when = Told::Later;  // written by Loop::watch()
 };
 
 class Loop {
@@ -73,7 +82,7 @@ class Loop {
 
   // From now on `watched` hears of `events` of `fd`, EPOLLET among them or not. False when the
   // kernel cannot watch it.
-  bool watch(int fd, std::uint32_t events, Watched& watched);
+  bool watch(int fd, std::uint32_t events, Watched& watched, Told told = Told::Later);
   // Other events; those that are there already are told again, EPOLLET or not.
   void rewatch(int fd, std::uint32_t events, Watched& watched);
   // No event comes any more, not even of this turn. `fd` is still open.
@@ -85,6 +94,9 @@ class Loop {
   void again(Watched& watched) {
     if (!watched.linked()) again_.push_back(watched);
   }
+  // Whether there may be events from before this turn that it does not tell: it took as many as it
+  // can.
+  bool may_have_more() const { return full_; }
   // on_released() at the end of this turn. After unwatch().
   void release(Watched& watched) { released_.push_back(watched); }
 
@@ -105,6 +117,12 @@ class Loop {
 
   // From any thread. False when too many wait, or the loop has stopped.
   bool post(std::function<void()> fn);
+
+  // From any thread: whether nothing that is posted will be run any more.
+  bool stopped() {
+    const std::lock_guard lock(mutex_);
+    return stopped_;
+  }
 
   // From another thread: the value of fn(), run on the loop; nullopt when the loop has not
   // answered within `deadline`. fn may run later even so, and must own what it uses.
@@ -148,6 +166,7 @@ class Loop {
   bool uv_closing() { return uv_is_closing(wake_handle()) != 0; }
   bool alive() const;
   void turn(bool may_sleep);
+  void tell(epoll_event& event);
   // Sees to it that the next sleep ends in time for libuv.
   void watch_the_time();
   // The time of libuv's next timer, on the clock of uv_now(); kNever: none, 0: now.
@@ -159,8 +178,9 @@ class Loop {
   int alarm_ = -1;  // a timerfd: a time-out of epoll_wait() would be set and taken back each turn
   std::uint64_t alarm_ms_ = kNever;
   std::array<epoll_event, kEventsMax> events_;
-  int event_ = 0;        // of events_, which is being told
+  int untold_ = 0;       // of events_: all before it have been told
   int events_here_ = 0;  // how many of them this turn has
+  bool full_ = false;    // as many as there is room for
   std::uint32_t watching_ = 0;
   WatchedList again_;
   WatchedList released_;

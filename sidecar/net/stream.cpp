@@ -26,10 +26,10 @@ Stream::~Stream() {
   CHECK(!open_);
 }
 
-bool Stream::open(Loop& loop, int fd, bool owns_fd, StreamListener* listener) {
+bool Stream::open(Loop& loop, int fd, bool owns_fd, StreamListener* listener, Told told) {
   CHECK(!open_);
   watches_writable_ = false;
-  if (!loop.watch(fd, kReadEvents, *this)) return false;
+  if (!loop.watch(fd, kReadEvents, *this, told)) return false;
   loop_ = &loop;
   listener_ = listener;
   fd_ = fd;
@@ -63,7 +63,8 @@ void Stream::on_events(std::uint32_t events) {
     tls_wants_write_ = false;
     readable_ = true;
   }
-  tell_readable();
+  if (paused_ && ended_) listener_->on_hangup();
+  if (open_) tell_readable();
 }
 
 void Stream::flush_some() {
@@ -79,9 +80,22 @@ void Stream::tell_readable() {
   if (open_ && readable_ && !paused_) loop_->again(*this);
 }
 
-int Stream::peek() const {
+int Stream::peek() {
   std::uint8_t byte = 0;
-  return recv(fd_, &byte, 1, MSG_PEEK) == 1 ? byte : -1;
+  if (ssl_ == nullptr) {
+    const ssize_t n = recv(fd_, &byte, 1, MSG_PEEK);
+    if (n == 1) return byte;
+    return n < 0 && (errno == EAGAIN || errno == EINTR) ? kNothing : kEnded;
+  }
+  ERR_clear_error();
+  const int n = SSL_peek(ssl_, &byte, 1);
+  const int error = n == 1 ? SSL_ERROR_NONE : SSL_get_error(ssl_, n);
+  if (error == SSL_ERROR_WANT_READ) return kNothing;
+  // What OpenSSL has taken from the kernel is told by no event.
+  readable_ = true;
+  if (!paused_) loop_->again(*this);
+  if (error == SSL_ERROR_WANT_WRITE) return kNothing;
+  return error == SSL_ERROR_NONE ? byte : kEnded;
 }
 
 ssize_t Stream::read(std::span<std::uint8_t> into) {
@@ -163,7 +177,10 @@ bool Stream::flush() {
 }
 
 void Stream::pause_reading() {
+  if (paused_) return;
   paused_ = true;
+  // The event that told of the end has passed, and no other comes.
+  if (open_ && ended_) loop_->again(*this);
 }
 
 void Stream::resume_reading() {

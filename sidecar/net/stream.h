@@ -8,8 +8,9 @@
 // bytes that nobody wants yet cost none either.
 //
 // Invariant: an open stream that is readable_ and not paused stands in the loop's again() between
-// turns. It never reads by itself, and while paused it does not tell. close() detaches at once: no
-// call to the listener comes after it, except on_closed(), once, when the memory may go.
+// turns. It never reads by itself, and while paused it tells of nothing but the end: of one that
+// came before the pause in the next turn, since the kernel does not tell twice. close() detaches at
+// once: no call to the listener comes after it, except on_closed(), once, when the memory may go.
 #pragma once
 
 #include <openssl/ssl.h>
@@ -29,6 +30,9 @@ class StreamListener {
  public:
   // One read() is expected; it is called again while there is more.
   virtual void on_readable() = 0;
+  // The peer has closed its end, or the connection broke, while reading is paused; what it has sent
+  // before may still be read.
+  virtual void on_hangup() {}
   // Everything that was queued has been sent.
   virtual void on_drained() = 0;
   // The stream is no longer known to the loop; the last call.
@@ -42,6 +46,9 @@ class Stream final : private Watched {
  public:
   static constexpr ssize_t kAgain = -1;  // nothing there now
   static constexpr ssize_t kEnd = 0;     // the peer has closed, or the connection broke
+  // The same of peek(), to which 0 is a byte.
+  static constexpr int kNothing = -1;
+  static constexpr int kEnded = -2;
 
   Stream() = default;
   ~Stream();
@@ -50,7 +57,7 @@ class Stream final : private Watched {
 
   // Takes a connected, non-blocking socket. Closes it at close() only when `owns_fd`.
   // False when the loop cannot watch it; the caller keeps the descriptor then.
-  bool open(Loop& loop, int fd, bool owns_fd, StreamListener* listener);
+  bool open(Loop& loop, int fd, bool owns_fd, StreamListener* listener, Told told = Told::Later);
   bool is_open() const { return open_; }
 
   // From now on through TLS. The handshake is done, or is done by the first reads. Frees `ssl` at
@@ -58,8 +65,8 @@ class Stream final : private Watched {
   void set_tls(SSL* ssl, bool owns_ssl);
   SSL* tls() const { return ssl_; }
   int fd() const { return fd_; }
-  // The next byte, which stays where it is; -1 where there is none.
-  int peek() const;
+  // The next byte, which stays where it is; kNothing or kEnded where there is none.
+  int peek();
 
   // Reads what is there: > 0 bytes, kEnd or kAgain.
   ssize_t read(std::span<std::uint8_t> into);

@@ -7,6 +7,7 @@
 #include <charconv>
 
 #include "base/check.h"
+#include "pg/text_encoding.h"
 
 namespace carpool::pg {
 namespace {
@@ -17,36 +18,6 @@ bool copy_key(std::string_view text, ScramKey& key) {
   const Result<Bytes> bytes = decode_base64(text);
   if (!bytes || bytes->size() != key.size()) return false;
   std::copy(bytes->begin(), bytes->end(), key.begin());
-  return true;
-}
-
-// Not only ASCII, and UTF-8 as PostgreSQL checks it (pg_utf8_islegal() of wchar.c).
-bool is_utf8(std::string_view text) {
-  std::size_t at = 0;
-  while (at < text.size()) {
-    const auto byte = [&](std::size_t i) { return static_cast<unsigned char>(text[at + i]); };
-    std::size_t length = 1;
-    if (byte(0) >= 0x80) {
-      if (byte(0) >= 0xC2 && byte(0) <= 0xDF) {
-        length = 2;
-      } else if ((byte(0) & 0xF0) == 0xE0) {
-        length = 3;
-      } else if (byte(0) >= 0xF0 && byte(0) <= 0xF4) {
-        length = 4;
-      } else {
-        return false;
-      }
-    }
-    if (text.size() - at < length) return false;
-    for (std::size_t i = 1; i < length; ++i) {
-      if ((byte(i) & 0xC0) != 0x80) return false;
-    }
-    if (byte(0) == 0xE0 && byte(1) < 0xA0) return false;
-    if (byte(0) == 0xED && byte(1) > 0x9F) return false;
-    if (byte(0) == 0xF0 && byte(1) < 0x90) return false;
-    if (byte(0) == 0xF4 && byte(1) > 0x8F) return false;
-    at += length;
-  }
   return true;
 }
 

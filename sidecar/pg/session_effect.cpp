@@ -65,6 +65,7 @@ bool is_list_parameter(std::string_view name) {
 bool came_true(const SessionEffect& effect, ByteSpan row) {
   if (effect.column == 0) return true;
   if (row.empty()) return false;
+  if (effect.kind != Kind::AdvisoryLock && effect.kind != Kind::AdvisoryUnlock) return true;
   Reader reader(row);
   const std::uint16_t columns = reader.u16();
   ByteSpan value;

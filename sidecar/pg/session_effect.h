@@ -61,8 +61,9 @@ struct SessionEffect {
   std::uint32_t name_parameter = 0;
   std::uint32_t value_parameter = 0;
   std::uint32_t local_parameter = 0;
-  // AdvisoryLock and AdvisoryUnlock: which column of the statement's only row, from 1, says whether
-  // it came true (came_true()); 0: how often the function is called is not in the text.
+  // Of a function that is called once: which column of the statement's only row, from 1, is its
+  // answer, which for a lock says whether it came true (came_true()); 0: it is no function, or how
+  // often that is called is not in the text.
   std::uint16_t column = 0;
   bool is_local = false;
   bool and_chain = false;  // Commit, Rollback

@@ -194,7 +194,15 @@ void SessionPins::apply(const SessionEffect& effect, const ReportedValues& repor
       end(PinCause::UnknownSetting, &effect.name);
       break;
     case Kind::ResetAll:
-      end(PinCause::UnknownSetting, nullptr);
+      // It leaves the two that are no settings of the user's, and what has no name may be one.
+      if (pins_) {
+        for (Pin& pin : pins_->all) {
+          if (pin.cause == PinCause::UnknownSetting && !pin.name.empty() && pin.name != "role" &&
+              pin.name != "session_authorization") {
+            pin.ending = true;
+          }
+        }
+      }
       break;
     case Kind::DiscardAll:
       if (pins_) {

@@ -304,11 +304,15 @@ StartupSettings startup_settings(
   }
   TextEncoding encoding = TextEncoding::AsciiSafe;
   bool ascii = true;
+  bool utf8 = true;
+  bool encoded = false;
   for (const auto& [name, value] : settings.values) {
     if (name == kEncoding) encoding = text_encoding(value);
+    encoded = encoded || name == kEncoding;
     ascii = ascii && is_ascii(name) && is_ascii(value);
+    utf8 = utf8 && is_utf8(name) && is_utf8(value);
   }
-  settings.quotable = ascii || encoding == TextEncoding::AsciiSafe;
+  settings.quotable = ascii || (encoding == TextEncoding::AsciiSafe && (encoded || utf8));
   return settings;
 }
 

@@ -111,7 +111,8 @@ struct StartupSettings {
   // `options` holds a switch that is no setting and cannot be replayed: such a client needs a
   // server that was opened with the same options.
   bool replayable = true;
-  // A value is beyond ASCII, in an encoding that is not AsciiSafe. PostgreSQL takes such values as
+  // No value is beyond ASCII in an encoding that is not AsciiSafe, nor, where none is named, is one
+  // not UTF-8. PostgreSQL takes such values as
   // bytes, which no text could say: such a client needs a server that was opened with all of them.
   bool quotable = true;
 };

@@ -6,6 +6,53 @@
 namespace carpool::pg {
 namespace {
 
+// Casts that leave a text, a number or a boolean what it is.
+bool is_plain_cast(const Token& type) {
+  for (const std::string_view name :
+       {"text", "varchar", "boolean", "bool", "bigint", "int8", "integer", "int", "int4"}) {
+    if (type.is(name)) return true;
+  }
+  return false;
+}
+
+// Whether the token may stand where one value is computed from others: literals, operators, and of
+// names those of types and functions by which the keys of locks are usually made.
+bool is_of_a_value(const Token& token) {
+  if (token.type == TokenType::QuotedName) return false;
+  if (token.type != TokenType::Word || is_plain_cast(token)) return true;
+  for (const std::string_view name : {"null",
+                                      "true",
+                                      "false",
+                                      "cast",
+                                      "as",
+                                      "pg_catalog",
+                                      "hashtext",
+                                      "hashtextextended",
+                                      "md5",
+                                      "abs",
+                                      "left",
+                                      "right",
+                                      "substr",
+                                      "substring",
+                                      "lower",
+                                      "upper",
+                                      "concat",
+                                      "coalesce",
+                                      "bit",
+                                      "oid",
+                                      "regclass",
+                                      "int2",
+                                      "smallint",
+                                      "numeric",
+                                      "uuid",
+                                      "current_user",
+                                      "current_database",
+                                      "current_schema"}) {
+    if (token.is(name)) return true;
+  }
+  return false;
+}
+
 // One literal or parameter, with or without a sign and a cast.
 Argument read_argument(const Token* tokens, int count, bool standard_conforming_strings) {
   Argument argument;
@@ -15,7 +62,8 @@ Argument read_argument(const Token* tokens, int count, bool standard_conforming_
     ++tokens;
     --count;
   }
-  const bool cast = count == 4 && tokens[1].is(':') && tokens[2].is(':') && is_name(tokens[3]);
+  const bool cast =
+      count == 4 && tokens[1].is(':') && tokens[2].is(':') && is_plain_cast(tokens[3]);
   if (count != 1 && !cast) return argument;
   const Token& token = tokens[0];
   if (token.type == TokenType::Number) {
@@ -59,16 +107,21 @@ Function function_of(const Token& token) {
       {"pg_advisory_unlock", Function::Unlock},
       {"pg_advisory_unlock_shared", Function::UnlockShared},
       {"pg_advisory_unlock_all", Function::All},
+      {"query_to_xml", Function::RunsText},
+      {"query_to_xml_and_xmlschema", Function::RunsText},
+      {"ts_stat", Function::RunsText},
+      {"ts_rewrite", Function::Rewrites},
   };
   if (token.type == TokenType::Word) {
     // Most words are none of these, and are told apart by length and first letter.
     const char first = static_cast<char>(token.text[0] | 0x20);
-    if (token.text.size() < 10 || (first != 's' && first != 'p')) return Function::None;
+    if (token.text.size() < 7) return Function::None;
+    if (first != 's' && first != 'p' && first != 'q' && first != 't') return Function::None;
     for (const auto& [name, function] : kFunctions) {
       if (token.is(name)) return function;
     }
   } else if (token.type == TokenType::QuotedName) {
-    if (token.text.size() < 12) return Function::None;
+    if (token.text.size() < 9) return Function::None;
     const std::string_view inside = token.text.substr(1, token.text.size() - 2);
     for (const auto& [name, function] : kFunctions) {
       if (inside == name) return function;
@@ -101,6 +154,7 @@ Call read_call(SqlLexer& lexer, Token& token) {
       token = lexer.next();
       return call;
     }
+    call.values_only = call.values_only && is_of_a_value(token);
     if (argument_tokens < kArgumentTokensMax) {
       argument[static_cast<std::size_t>(argument_tokens)] = token;
       ++argument_tokens;

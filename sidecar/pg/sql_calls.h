@@ -15,8 +15,19 @@ namespace carpool::pg {
 inline constexpr int kCallTokensMax = 64;
 inline constexpr std::size_t kCallArgumentsMax = 3;
 
-// The functions that leave something behind on the session.
-enum class Function : std::uint8_t { None, SetConfig, Lock, LockShared, Unlock, UnlockShared, All };
+// The functions that leave something behind on the session, and those that run a text which they
+// are given.
+enum class Function : std::uint8_t {
+  None,
+  SetConfig,
+  Lock,
+  LockShared,
+  Unlock,
+  UnlockShared,
+  All,
+  RunsText,
+  Rewrites,  // ts_rewrite: runs a text, but not where it has three arguments
+};
 
 // The function that the token names, be it called or not.
 Function function_of(const Token& token);
@@ -32,6 +43,9 @@ struct Call {
   std::array<Argument, kCallArgumentsMax> arguments;
   std::size_t count = 0;  // more than kCallArgumentsMax where there are more
   bool complete = false;  // the closing parenthesis was found
+  // Nothing within the arguments is known to be anything but a value: no other call of these, and
+  // nothing that could make of one call many (a function that returns a set, a query).
+  bool values_only = true;
 };
 
 // Reads from the opening parenthesis, `token`, to behind the closing one, where `token` is then.

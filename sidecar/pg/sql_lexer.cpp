@@ -15,7 +15,7 @@ enum CharClass : std::uint8_t {
   kDigit = 4,
   kDollar = 8,
   // The first letters of what scan() looks for in the midst of a statement: INSERT, INTO, MERGE,
-  // pg_advisory_*, set_config, and in a DO block BEGIN, ELSE, LOOP, THEN.
+  // UPDATE, the functions of sql_calls.h, and in a DO block BEGIN, ELSE, LOOP, THEN.
   kNotable = 16,
 };
 
@@ -30,7 +30,7 @@ constexpr std::array<std::uint8_t, 256> make_classes() {
   classes['_'] = kNameStart;
   for (unsigned c = '0'; c <= '9'; ++c) classes[c] = kDigit;
   classes['$'] = kDollar;
-  for (const char c : std::string_view("beilmpstBEILMPST")) {
+  for (const char c : std::string_view("beilmpqstuBEILMPQSTU")) {
     classes[static_cast<unsigned char>(c)] |= kNotable;
   }
   return classes;
@@ -299,7 +299,7 @@ Token SqlLexer::next_notable(bool& skipped) {
     } else if (token.type == TokenType::Word) {
       if (has_class(c, kNotable)) return token;
     } else if (token.type == TokenType::QuotedName) {
-      if (token.text.size() > 1 && has_class(token.text[1], kNotable)) return token;
+      if (c != '"' || (token.text.size() > 1 && has_class(token.text[1], kNotable))) return token;
     }
     skipped = true;
   }

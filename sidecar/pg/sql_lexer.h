@@ -59,8 +59,8 @@ class SqlLexer {
   Token next();
 
   // The next token that can mean something in the midst of a statement: a parenthesis, a
-  // semicolon, and of names those that begin as the ones that scan() looks for. Sets `skipped`
-  // where others were passed over.
+  // semicolon, and of names those that begin as the ones that scan() looks for, or are spelled with
+  // escapes. Sets `skipped` where others were passed over.
   Token next_notable(bool& skipped);
 
   bool standard_conforming_strings() const { return standard_conforming_strings_; }

@@ -21,6 +21,14 @@ SessionEffect* Scanner::emit(Kind kind, std::string name, std::string sql) {
     out_.too_complex = true;
     return nullptr;
   }
+  if (for_later_ && (kind == Kind::AdvisoryLock || kind == Kind::SetUnknown)) {
+    out_.too_complex = true;
+  }
+  if (escapes_ && (kind == Kind::Set || kind == Kind::Reset)) {
+    kind = Kind::SetUnknown;
+    name.clear();
+    sql.clear();
+  }
   SessionEffect& effect = out_.effects.emplace_back();
   effect.kind = kind;
   effect.statement = statement_;
@@ -34,6 +42,7 @@ void Scanner::run() {
     while (token_.is(';')) advance();
     if (token_.type == TokenType::End) return;
     depth_ = 0;
+    for_later_ = false;
     if (place_ == Place::Top) {
       statement_ = out_.statements++;
       statement();
@@ -135,6 +144,7 @@ void Scanner::statement() {
           return;
         }
         emit(Kind::SqlPrepare, take_name());
+        for_later_ = true;
       }
       break;
     case 'r':
@@ -198,13 +208,14 @@ void Scanner::discard() {
   if (token_.is("sequences")) emit(Kind::DiscardSequences);
 }
 
-// EXPLAIN runs its statement only with ANALYZE.
+// EXPLAIN runs its statement only with ANALYZE, which may be quoted.
 void Scanner::explain() {
   advance();
   bool runs = false;
   if (token_.is('(') && !peek().is("select")) {
     while (!at_end() && !token_.is(')')) {
-      runs = runs || token_.is("analyze") || token_.is("analyse");
+      runs = runs || token_.is("analyze") || token_.is("analyse") ||
+             token_.type == TokenType::QuotedName;
       advance();
     }
     if (!at_end()) advance();
@@ -223,7 +234,10 @@ void Scanner::do_block() {
   for (advance(); !at_end(); advance()) {
     if (!is_string(token_)) continue;
     const auto body = decode_string(token_, lexer_.standard_conforming_strings());
-    if (!body) continue;
+    if (!body) {
+      out_.too_complex = true;
+      continue;
+    }
     Scanner inside(*body, lexer_.standard_conforming_strings(), Place::DoBlock, out_);
     inside.statement_ = statement_;
     inside.run();
@@ -252,6 +266,11 @@ void Scanner::block_statement() {
     advance();
     emit(Kind::Listen, take_name());
     return;
+  } else if (token_.is("prepare") && is_name(peek())) {
+    advance();
+    emit(Kind::SqlPrepare, take_name());
+    for_later_ = true;
+    return rest(true, false);
   } else {
     return rest(true, false);
   }
@@ -265,21 +284,28 @@ void Scanner::block_statement() {
 
 // To the end of the statement, on the watch for functions and for INTO TEMP.
 void Scanner::rest(bool runs_functions, bool into_makes_tables) {
-  bool inserts = false;  // INSERT INTO and MERGE INTO name a table that exists
+  bool inserts = false;         // INSERT INTO and MERGE INTO name a table that exists
+  bool behind_closing = false;  // of a parenthesis, and nothing notable in between
   while (token_.type != TokenType::End) {
     if (token_.type == TokenType::Symbol) {
       if (token_.is('(')) ++depth_;
       if (token_.is(')') && depth_ > 0) --depth_;
       if (token_.is(';') && depth_ == 0) return;
       inserts = false;
+      behind_closing = token_.is(')');
     } else {
       if (place_ == Place::DoBlock && end_of_block_statement()) return;
       if (into_makes_tables && !inserts && token_.is("into")) into();
       inserts = token_.is("insert") || token_.is("merge");
-      if (runs_functions) call_in_expression();
+      if (runs_functions) {
+        call_in_expression(behind_closing);
+        if (token_.is("update")) update();
+      }
+      behind_closing = false;
     }
     bool skipped = false;
     token_ = lexer_.next_notable(skipped);
+    note_escapes();
     if (skipped) inserts = false;
   }
 }
@@ -300,12 +326,27 @@ void Scanner::into() {
   }
 }
 
-void Scanner::call_in_expression() {
+// PostgreSQL's rule on this view calls set_config().
+void Scanner::update() {
+  SqlLexer ahead = lexer_;
+  Token token = ahead.next();
+  if (token.is("only")) token = ahead.next();
+  if (is_name(token) && decode_name(token) == "pg_catalog") {
+    ahead.next();
+    token = ahead.next();
+  }
+  if (is_name(token) && decode_name(token) == "pg_settings") emit(Kind::SetUnknown);
+}
+
+void Scanner::call_in_expression(bool behind_closing) {
   const Function function = function_of(token_);
   if (function == Function::None) return;
   SqlLexer ahead = lexer_;
   Token open = ahead.next();
-  if (open.is('(')) call_effect(function, read_call(ahead, open), false);
+  if (open.is('(')) return call_effect(function, read_call(ahead, open), false);
+  // (value).function is a call, too.
+  const bool locks = function == Function::Lock || function == Function::LockShared;
+  if (locks && behind_closing) call_effect(function, {}, false);
 }
 
 void Scanner::select() {
@@ -316,8 +357,8 @@ void Scanner::select() {
   rest(true, true);
 }
 
-// SELECT of nothing but these calls: what it says happens exactly once. On success the statement
-// has been read to its end, otherwise nothing has been read.
+// SELECT of nothing but these calls, each of which is given values: what it says happens exactly
+// once. On success the statement has been read to its end, otherwise nothing has been read.
 bool Scanner::select_of_calls_only() {
   SqlLexer lexer = lexer_;
   std::vector<std::pair<Function, Call>> calls;
@@ -331,12 +372,13 @@ bool Scanner::select_of_calls_only() {
     token = lexer.next();
     if (function == Function::None || !token.is('(')) return false;
     Call call = read_call(lexer, token);
-    if (!call.complete || calls.size() >= kScanEffectsMax) return false;
+    if (!call.complete || !call.values_only || calls.size() >= kScanEffectsMax) return false;
     calls.emplace_back(function, std::move(call));
     if (token.is("as")) {
       lexer.next();
       token = lexer.next();
     } else if (is_name(token)) {
+      if (token.is("isnull") || token.is("notnull")) return false;  // operators, and no names
       token = lexer.next();
     }
     if (token.type == TokenType::End || token.is(';')) break;
@@ -348,10 +390,7 @@ bool Scanner::select_of_calls_only() {
     ++column;
     const std::size_t before = out_.effects.size();
     call_effect(function, call, true);
-    if (out_.effects.size() == before) continue;
-    SessionEffect& effect = out_.effects.back();
-    const bool locks = effect.kind == Kind::AdvisoryLock || effect.kind == Kind::AdvisoryUnlock;
-    if (locks) effect.column = column;
+    if (out_.effects.size() > before) out_.effects.back().column = column;
   }
   lexer_ = lexer;
   token_ = token;
@@ -359,6 +398,11 @@ bool Scanner::select_of_calls_only() {
 }
 
 void Scanner::call_effect(Function function, const Call& call, bool exact) {
+  if (function == Function::Rewrites && call.complete && call.count == 3) return;
+  if (function == Function::RunsText || function == Function::Rewrites) {
+    out_.too_complex = true;
+    return;
+  }
   if (function == Function::SetConfig) return set_config_effect(call, exact);
   if (function == Function::All) {
     if (exact) emit(Kind::AdvisoryUnlockAll);
@@ -389,11 +433,14 @@ bool leaves_nothing(std::string_view sql) {
   for (std::size_t i = 0; i < kWord; ++i) letters[i] = static_cast<char>(sql[i] | 0x20);
   const std::string_view word(letters.data(), kWord);
   const bool selects = word == "select";
-  if (!selects && word != "insert" && word != "update" && word != "delete") return false;
+  const bool updates = word == "update";
+  if (!selects && !updates && word != "insert" && word != "delete") return false;
   // Whatever is a comment or a string: none of these may stand in the text at all.
   for (std::size_t i = kWord; i < sql.size(); ++i) {
     const char c = sql[i];
-    if (c == '(' || c == ';') return false;
+    if (c == '(' || c == ';' || (c == '"' && sql[i - 1] == '&')) return false;
+    // UPDATE pg_settings calls a function.
+    if (updates && c == '_' && (sql[i - 1] | 0x20) == 'g') return false;
     const bool may_be_into = selects && (c | 0x20) == 'i' && i + 3 < sql.size() &&
                              (sql[i + 1] | 0x20) == 'n' && (sql[i + 2] | 0x20) == 't' &&
                              (sql[i + 3] | 0x20) == 'o';

@@ -6,7 +6,6 @@
 //   - behind a name: functions, procedures, triggers, views, and a prepared statement's EXECUTE
 //     (which is pinned from its PREPARE on);
 //   - in a text that is built at run time: EXECUTE in a DO block;
-//   - in names that are spelled with U&"" escapes;
 //   - in the session's memory of sequences and random numbers: currval, lastval, setval, setseed.
 // What a DO block says in so many words is found. A reported parameter (ParameterStatus) tells the
 // truth in any case; see session_state.h.

@@ -12,6 +12,7 @@ void Scanner::create() {
   bool temp = is_temp(token_);
   if (temp) advance();
   accept("unlogged");
+  accept("foreign");
   accept("recursive");
   const bool materialized = accept("materialized");
   const bool table = token_.is("table");
@@ -46,7 +47,8 @@ void Scanner::create() {
     }
     return;
   }
-  if (!temp) return rest(table || materialized, false);
+  // The bounds of a partition are computed, also of one that is made with its schema.
+  if (!temp) return rest(table || materialized || token_.is("schema"), false);
   // ON COMMIT DROP is gone with its transaction.
   bool drops = false;
   const Token first = token_;
@@ -103,6 +105,7 @@ void Scanner::declare() {
   while (!at_end() && !token_.is("cursor")) advance();
   accept("cursor");
   if (accept("with") && token_.is("hold")) emit(Kind::DeclareHold, std::move(name));
+  for_later_ = true;
   rest(true, false);
 }
 

@@ -312,6 +312,7 @@ Scan with_values(const Scan& scan, ByteSpan bind, TextEncoding encoding) {
     if (!quotable) continue;
     SessionEffect told{
         .kind = Kind::Set, .statement = effect.statement, .name = to_lower(*name.text)};
+    told.column = effect.column;
     if (*local || is_transaction_parameter(told.name)) {
       told.kind = Kind::SetLocal;
     } else if (!value.text) {

@@ -50,7 +50,15 @@ class Scanner {
   using Kind = SessionEffect::Kind;
 
   // Tokens.
-  void advance() { token_ = lexer_.next(); }
+  void advance() {
+    token_ = lexer_.next();
+    note_escapes();
+  }
+  // A name that is spelled with escapes may be any name.
+  void note_escapes() {
+    if (token_.type != TokenType::QuotedName || token_.text[0] == '"') return;
+    escapes_ = out_.too_complex = true;
+  }
   Token peek() const {
     SqlLexer ahead = lexer_;
     return ahead.next();
@@ -86,7 +94,8 @@ class Scanner {
   void rest(bool runs_functions, bool into_makes_tables);
   void skip_rest() { rest(false, false); }
   void into();
-  void call_in_expression();
+  void call_in_expression(bool behind_closing);
+  void update();
   bool end_of_block_statement();
 
   // Calls.
@@ -100,6 +109,8 @@ class Scanner {
   Token token_;
   std::size_t depth_ = 0;  // of parentheses
   std::uint32_t statement_ = 0;
+  bool for_later_ = false;  // the statement is kept, and run by others, as often as they like
+  bool escapes_ = false;    // a name with escapes has been seen
   Place place_;
   Scan& out_;
 };

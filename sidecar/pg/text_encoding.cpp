@@ -66,6 +66,35 @@ bool same_encoding(std::string_view a, std::string_view b) {
   return cleaned(a) == cleaned(b);
 }
 
+bool is_utf8(std::string_view text) {
+  std::size_t at = 0;
+  while (at < text.size()) {
+    const auto byte = [&](std::size_t i) { return static_cast<unsigned char>(text[at + i]); };
+    std::size_t length = 1;
+    if (byte(0) >= 0x80) {
+      if (byte(0) >= 0xC2 && byte(0) <= 0xDF) {
+        length = 2;
+      } else if ((byte(0) & 0xF0) == 0xE0) {
+        length = 3;
+      } else if (byte(0) >= 0xF0 && byte(0) <= 0xF4) {
+        length = 4;
+      } else {
+        return false;
+      }
+    }
+    if (text.size() - at < length) return false;
+    for (std::size_t i = 1; i < length; ++i) {
+      if ((byte(i) & 0xC0) != 0x80) return false;
+    }
+    if (byte(0) == 0xE0 && byte(1) < 0xA0) return false;
+    if (byte(0) == 0xED && byte(1) > 0x9F) return false;
+    if (byte(0) == 0xF0 && byte(1) < 0x90) return false;
+    if (byte(0) == 0xF4 && byte(1) > 0x8F) return false;
+    at += length;
+  }
+  return true;
+}
+
 bool is_ascii(std::string_view text) {
   constexpr std::uint64_t kHighBits = 0x8080808080808080;
   std::size_t i = 0;

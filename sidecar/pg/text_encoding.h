@@ -29,6 +29,8 @@ TextEncoding text_encoding(std::string_view client_encoding);
 bool same_encoding(std::string_view a, std::string_view b);
 
 bool is_ascii(std::string_view text);
+// As PostgreSQL checks it (pg_utf8_islegal() of wchar.c).
+bool is_utf8(std::string_view text);
 
 // The text with each byte of a longer character as one that is no ASCII, so that it can be read
 // like any other; as long as the text. A character that is cut off by the end is masked, too.

@@ -187,8 +187,9 @@ bool Pool::expired(const Slot& slot, Micros now) const {
 
 const std::vector<Action>& Pool::plan(Micros now) {
   actions_.clear();
-  plan_timeouts(now);
+  // Nobody is failed for want of a server while one is free.
   plan_grants(now);
+  plan_timeouts(now);
   plan_closes(now);
   plan_opens(now);
   return actions_;

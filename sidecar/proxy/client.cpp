@@ -94,7 +94,7 @@ void Client::look_again() {
 }
 
 bool Client::can_take() const {
-  if (stream_.queued() > kQueuedMax) return false;
+  if (leaving_ || stream_.queued() > kQueuedMax) return false;
   switch (state_) {
     case ClientState::Startup:
       return true;
@@ -124,11 +124,12 @@ void Client::on_readable() {
     // A read all the same finds out whether the client is still there.
     const ssize_t n = stream_.read(shared.first(kEarlyMax));
     if (n == net::Stream::kAgain) return;
-    if (n == net::Stream::kEnd) return close();
+    if (n == net::Stream::kEnd) return hung_up();
     proxy_.memory().passed(static_cast<std::size_t>(n));
     keep(ByteSpan(shared.data(), static_cast<std::size_t>(n)));
     // Terminate: nobody waits for PostgreSQL's word any more.
-    if (on_trial_ && !signed_in_ && pending_.bytes().front() == 'X') return close(true);
+    if (on_trial_ && !signed_in_ && pending_.bytes().front() == 'X')
+      return close(Ending::Terminate);
     stream_.pause_reading();
     return;
   }
@@ -138,7 +139,7 @@ void Client::on_readable() {
     std::uint8_t* room = pending_.reserve(static_cast<std::uint32_t>(shared.size() / 2));
     const ssize_t n = stream_.read({room, pending_.room()});
     pending_.add(n > 0 ? static_cast<std::uint32_t>(n) : 0);
-    if (n == net::Stream::kEnd) return close();
+    if (n == net::Stream::kEnd) return close(Ending::Gone);
     if (n == net::Stream::kAgain) return;
     proxy_.memory().passed(static_cast<std::size_t>(n));
     return process_pending();
@@ -190,7 +191,6 @@ std::size_t Client::process_requests(ByteSpan in) {
     if (server_ != nullptr && !out.empty()) server_->send(out.bytes());
     out.sent();
   };
-  bool answered = false;  // a query of this read was answered without the server
   held_ = false;
   while (out.taken() < in.size()) {
     const pg::Frame frame = framer_.next(out.rest());
@@ -208,12 +208,7 @@ std::size_t Client::process_requests(ByteSpan in) {
     }
     if (frame.type == 'X') {
       flush();
-      if (server_ != nullptr && !server_->tracker().idle() && !server_->tracker().needs_sync()) {
-        leaving_ = true;
-        stream_.pause_reading();
-      } else {
-        close(true);
-      }
+      leave();
       return in.size();
     }
     if (!is_request(frame.type)) {
@@ -239,9 +234,9 @@ std::size_t Client::process_requests(ByteSpan in) {
       if (failing_ != Failing::No) continue;  // refused at once: this request is to be dropped
       break;
     }
-    held_ = server_->tracker().full() || server_->must_wait(frame, *session_) ||
-            server_->session().must_ask(frame, out.rest().subspan(frame.bytes.size()), *session_,
-                                        server_->terms(), out);
+    Lease& lease = server_->lease();
+    held_ = lease.requests().full() || lease.must_wait(frame) ||
+            lease.must_ask(frame, out.rest().subspan(frame.bytes.size()), out);
     if (held_) {
       stream_.pause_reading();
       break;
@@ -249,40 +244,46 @@ std::size_t Client::process_requests(ByteSpan in) {
     note_request(frame);
     framer_.take(frame);
     Bytes answer;
-    const ServerSession::Taken taken =
-        server_->session().request(frame, *session_, server_->terms(), out, answer);
-    dropping_ = !frame.last && (taken == ServerSession::Taken::RefusedQuery ||
-                                taken == ServerSession::Taken::RefusedBatch);
+    const bool drops = lease.requests().drops() && frame.type != 'S';
+    const Lease::Taken taken = lease.request(frame, out, answer);
+    dropping_ = !frame.last && (drops || taken == Lease::Taken::RefusedQuery ||
+                                taken == Lease::Taken::RefusedBatch);
     if (!answer.empty()) stream_.write(answer);
     switch (taken) {
-      case ServerSession::Taken::Yes:
+      case Lease::Taken::Yes:
+      case Lease::Taken::RefusedQuery:
         break;
-      case ServerSession::Taken::RefusedQuery:
-        answered = true;
-        break;
-      case ServerSession::Taken::RefusedBatch:
+      case Lease::Taken::RefusedBatch:
         failing_ = Failing::UntilSync;
         break;
-      case ServerSession::Taken::NotProtocol:
+      case Lease::Taken::NotProtocol:
         flush();
         reject(RejectReason::ProtocolError, "08P01", "a message that cannot be read");
         return in.size();
     }
   }
   flush();
-  if (answered && server_ != nullptr) server_->end_lease_if_over();
+  // Nothing of it may have gone to the server, or the end of a message that it had to wait for.
+  if (server_ != nullptr) server_->look_at_lease();
   return state_ == ClientState::Closing ? in.size() : out.taken();
 }
 
 void Client::note_request(const pg::Frame& frame) {
+  const auto begins = [this](ByteSpan text) {
+    Lease& lease = server_->lease();
+    if (server_->rests() && !server_->holds_transaction()) {
+      lease.transaction_begins(pool_->terms());
+    }
+    lease.times.begins(proxy_.loop().now_us(), text);
+  };
   switch (frame.type) {
     case 'Q':
-      server_->query_begins(frame.body());
+      begins(frame.body());
       break;
     case 'P': {
       Reader reader(frame.body());
       reader.cstring();
-      server_->query_begins(reader.rest());
+      begins(reader.rest());
       break;
     }
     case 'B': {
@@ -290,11 +291,11 @@ void Client::note_request(const pg::Frame& frame) {
       reader.cstring();
       const std::string_view name = reader.cstring();
       const pg::StatementRef* named = name.empty() ? nullptr : session_->statements.find(name);
-      server_->query_begins(named == nullptr ? ByteSpan() : as_bytes((*named)->body));
+      begins(named == nullptr ? ByteSpan() : as_bytes((*named)->body));
       break;
     }
     case 'F':
-      server_->query_begins({});
+      begins({});
       break;
     default:
       break;
@@ -305,6 +306,7 @@ bool Client::attach() {
   pool::Slot* slot = nullptr;
   switch (pool_->pool().acquire(*this, proxy_.loop().now_us(), &slot)) {
     case pool::Acquired::Granted:
+      if (!static_cast<Server&>(*slot).still_there()) return attach();
       attached(static_cast<Server&>(*slot));
       server_->lend(*this, 0);
       // What it sent first may have found out that the server is gone, and with it this client.
@@ -330,6 +332,7 @@ void Client::attached(Server& server) {
 }
 
 void Client::granted(Server& server, Micros waited_us) {
+  if (!server.still_there()) return set_state(ClientState::Idle);  // and asks again
   attached(server);
   server.lend(*this, waited_us);
 }
@@ -339,7 +342,7 @@ void Client::resume() {
   if (state_ == ClientState::Closing) return;
   if (leaving_) {
     // Of one that has a server, that tells when all is answered.
-    if (server_ == nullptr) close(true);
+    if (server_ == nullptr) close(Ending::Terminate);
     return;
   }
   if (signed_in_ && sign_in_ != nullptr) return enter();
@@ -351,18 +354,30 @@ void Client::resume() {
 void Client::detach() {
   CHECK(server_ != nullptr);
   server_ = nullptr;
+  tries_ = 0;
   held_ = false;
   set_state(ClientState::Idle);
 }
 
+void Client::try_again() {
+  server_ = nullptr;
+  held_ = false;
+  set_state(ClientState::Idle);
+  look_again();
+}
+
+bool Client::must_keep_server() const {
+  return server_->lease().pinned() || failing_ != Failing::No;
+}
+
 void Client::fail_query(std::string_view sqlstate, const std::string& message) {
-  CHECK(state_ == ClientState::Waiting && !waiting());
+  CHECK(server_ == nullptr && !waiting());
   pool_->count_error(sqlstate);
   Bytes out;
   pg::append_error(out, pg::Severity::Error, sqlstate, message);
   stream_.write(out);
   failing_ = Failing::NextMessage;
-  set_state(ClientState::Idle);
+  if (state_ == ClientState::Waiting) set_state(ClientState::Idle);
 }
 
 void Client::drop_failed(char type) {
@@ -380,40 +395,6 @@ void Client::say_ready() {
   Bytes out;
   pg::append_ready_for_query(out, 'I');
   stream_.write(out);
-}
-
-// ---- writing and closing
-
-void Client::on_drained() {
-  if (state_ == ClientState::Closing) return;
-  if (server_ != nullptr) server_->stream().resume_reading();
-  if (stream_.reading_paused()) resume();
-}
-
-void Client::close_with_error(std::string_view sqlstate, const std::string& message) {
-  if (state_ == ClientState::Closing) return;
-  Bytes out;
-  pg::append_error(out, pg::Severity::Fatal, sqlstate, message);
-  stream_.write(out);
-  if (pool_ != nullptr) pool_->count_error(sqlstate);
-  close();
-}
-
-void Client::close(bool polite) {
-  if (state_ == ClientState::Closing) return;
-  if (pool_ != nullptr && waiting()) pool_->pool().cancel_wait(*this);
-  Server* server = server_;
-  server_ = nullptr;
-  set_state(ClientState::Closing);
-  proxy_.client_gone(*this);
-  stream_.close();
-  if (server != nullptr) server->abandoned(inside_message(), polite);
-}
-
-void Client::on_closed() {
-  if (in_a_list()) pool_->clients(state_).remove(*this);
-  proxy_.client_freed();
-  delete this;
 }
 
 }  // namespace carpool::proxy

@@ -11,7 +11,9 @@
 //   Idle           -> Waiting, Attached, Closing
 //   Waiting        -> Attached, Idle, Closing   in the pool's queue
 //   Attached       -> Idle, Closing             server_ is set exactly here
-//   Closing        -> (deleted when the stream is gone)
+//   Closing        -> (deleted when the stream is gone) until all that is queued for it is sent,
+//   for
+//                                               a while
 //
 // Lifetime: made by Proxy for an accepted socket, deletes itself after its stream has closed.
 #pragma once
@@ -28,6 +30,7 @@
 #include "pool/counters.h"
 #include "pool/slot.h"
 #include "proxy/console.h"
+#include "proxy/lease_end.h"
 #include "proxy/live_pool.h"
 #include "proxy/sign_in.h"
 
@@ -39,8 +42,13 @@ class Client final : public net::StreamListener,
  public:
   // Bytes queued for a client that does not read, above which nothing is read from it either.
   static constexpr std::uint32_t kQueuedMax = 256u << 10;
+  // Bytes kept of one that has closed its end, to find its Terminate; of more it does not matter.
+  static constexpr std::uint32_t kHangupMax = 64u << 10;
   // Bytes kept of what a client sends before it has signed in.
   static constexpr std::uint32_t kEarlyMax = 16u << 10;
+
+  // Servers on which its settings could not be restored for no fault of theirs, for one request.
+  static constexpr std::uint8_t kTriesMax = 4;
 
   // `id` is the process number of its cancel key. `proxy` must outlive it.
   Client(Proxy& proxy, std::uint32_t id, std::uint32_t secret);
@@ -67,8 +75,9 @@ class Client final : public net::StreamListener,
   }
   // It has said Terminate, and everything that it asked before is answered.
   bool leaving() const { return leaving_; }
-  // What it has left on its server, or is in the middle of, would be lost on another.
-  bool must_keep_server() const { return session_->pinned() || failing_ != Failing::No; }
+  // What it has left on its server, or is in the middle of, would be lost on another. Only while it
+  // has one.
+  bool must_keep_server() const;
 
   // The pool knows what to greet it with.
   void greet();
@@ -79,6 +88,10 @@ class Client final : public net::StreamListener,
   void fail_query(std::string_view sqlstate, const std::string& message);
   // The lease is over; the server is the caller's to return.
   void detach();
+  // The same, before anything of what it asked has been sent: it asks for another server. Not when
+  // it has tried often.
+  bool may_try_again() { return ++tries_ < kTriesMax; }
+  void try_again();
   // Goes on with what it has sent, as far as can_take() says.
   void resume();
   // A command of the console that had to wait may be answered now.
@@ -86,8 +99,9 @@ class Client final : public net::StreamListener,
 
   // Tells it why and closes it. The server it has, if any, is left clean.
   void close_with_error(std::string_view sqlstate, const std::string& message);
-  // `polite`: the client has said Terminate, and what it asked before is carried out.
-  void close(bool polite = false);
+  void close(Ending how = Ending::Refused);
+  // Lets go of the socket of one that is Closing, even if not all that is queued has been sent.
+  void part();
   // It has not signed in within `limit_us`.
   void close_unknown(Micros limit_us);
 
@@ -96,6 +110,7 @@ class Client final : public net::StreamListener,
   // net::StreamListener
   void on_readable() override;
   void on_drained() override;
+  void on_hangup() override;
   void on_closed() override;
 
  private:
@@ -131,7 +146,11 @@ class Client final : public net::StreamListener,
   bool must_use_tls() const;
   // The peer has closed, or the connection broke.
   void ended();
+  // The same, while what it has sent waits to be taken.
+  void hung_up();
   void wait_for_greeting();
+  void leave();
+  bool says_terminate() const;
   // Whether what it was let in by holds now, too; else it is turned away.
   bool still_let_in();
   // Notes when a request begins, for the times and the log.
@@ -146,7 +165,7 @@ class Client final : public net::StreamListener,
 
   Proxy& proxy_;
   net::Stream stream_;
-  std::optional<ClientSession> session_;
+  std::unique_ptr<ClientSession> session_;
   // Where it wants to go, until it is in a pool: a stranger makes none.
   struct Entrance {
     std::string database;
@@ -177,6 +196,7 @@ class Client final : public net::StreamListener,
   const std::uint32_t id_;
   const std::uint32_t secret_;
   pool::ClientState state_ = pool::ClientState::Startup;
+  std::uint8_t tries_ = 0;
   bool long_key_ = false;    // protocol 3.2: the cancel key may be long
   bool on_trial_ = false;    // PostgreSQL has been asked for the first time whether it may enter
   bool signed_in_ = false;   // is who it says, and waits to be greeted

@@ -68,9 +68,13 @@ std::size_t Client::process_startup(ByteSpan in) {
         return in.size();
       }
       case pg::Startup::Kind::Cancel:
-        proxy_.cancel_request(startup.cancel_pid, startup.cancel_secret);
-        close();
-        return taken;
+        // Closed once it has landed, as PostgreSQL does; what comes behind is of no interest.
+        if (proxy_.cancel_request(startup.cancel_pid, startup.cancel_secret, *this)) {
+          stream_.pause_reading();
+        } else {
+          close();
+        }
+        return in.size();
       case pg::Startup::Kind::DirectTls:
         reject(RejectReason::ProtocolError, "08P01",
                "these are TLS bytes, and TLS is not spoken here (listen.tls.mode: disable)");
@@ -209,8 +213,8 @@ void Client::enter_pool() {
   pool_ = pool;
   since_us_ = proxy_.loop().now_us();
   pool->clients(state_).push_back(*this);
-  session_.emplace(pool->tables().states,
-                   pool->tables().states.make(entrance->settings.parameters));
+  session_ = std::make_unique<ClientSession>(
+      pool->tables().states, pool->tables().states.make(entrance->settings.parameters));
   if (sign_in != nullptr && !sign_in->password().empty()) {
     pool->password_taken(sign_in->password(), sign_in->taken_us());
   }
@@ -232,7 +236,7 @@ std::size_t Client::process_console(ByteSpan in) {
     if (frame.kind == pg::Frame::Kind::NeedMore) break;
     if (frame.kind == pg::Frame::Kind::Whole && frame.type == 'X') {
       stream_.write(out);
-      close(true);
+      close(Ending::Terminate);
       return in.size();
     }
     const bool is_whole = frame.kind == pg::Frame::Kind::Whole;
@@ -295,7 +299,7 @@ std::size_t Client::process_sign_in(ByteSpan in) {
     if (frame.kind == pg::Frame::Kind::NeedMore && !too_long) break;
     if (frame.kind != pg::Frame::Kind::Whole || frame.type != 'p' || too_long) {
       if (frame.type == 'X' && frame.kind == pg::Frame::Kind::Whole) {
-        close(true);
+        close(Ending::Terminate);
       } else {
         reject(RejectReason::ProtocolError, "08P01", "expected a password message");
       }

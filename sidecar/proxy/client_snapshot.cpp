@@ -27,20 +27,22 @@ pool::ClientSnapshot Client::snapshot(Micros now) const {
   if (session_) {
     snapshot.application_name = pg::value_of(session_->follower.current(), "application_name");
   }
-  if (session_ && session_->pinned()) {
-    snapshot.pinned_by = pool::kPinCauseNames[static_cast<std::size_t>(session_->pin_cause())];
-    snapshot.pinned_us = session_->pinned_us == 0 ? 0 : now - session_->pinned_us;
-  }
   if (server_ != nullptr) {
+    const Lease& lease = server_->lease();
+    const LeaseTimes& times = lease.times;
+    if (lease.pinned()) {
+      snapshot.pinned_by = pool::kPinCauseNames[static_cast<std::size_t>(lease.pin_cause())];
+      snapshot.pinned_us = lease.pinned_us() == 0 ? 0 : now - lease.pinned_us();
+    }
     const config::QueryText text = proxy_.config().log.query_text;
     snapshot.query = text == config::QueryText::Off    ? ""
-                     : text == config::QueryText::Full ? pg::one_line(server_->query_text())
-                                                       : pg::masked(server_->query_text());
-    if (server_->tracker().idle()) {
-      snapshot.state = server_->in_transaction() ? "idle_in_transaction" : "idle_in_session";
-      snapshot.in_state_us = now - server_->ready_us();
-    } else if (server_->query_us() != 0) {
-      snapshot.in_state_us = now - server_->query_us();
+                     : text == config::QueryText::Full ? pg::one_line(times.query())
+                                                       : pg::masked(times.query());
+    if (server_->rests()) {
+      snapshot.state = server_->holds_transaction() ? "idle_in_transaction" : "idle_in_session";
+      snapshot.in_state_us = now - times.heard_us();
+    } else if (times.query_us() != 0) {
+      snapshot.in_state_us = now - times.query_us();
     }
   }
   return snapshot;

@@ -395,6 +395,10 @@ CancelTicket Connector::cancel_ticket() const {
   return ticket;
 }
 
+std::unique_ptr<CancelRequest> Connector::cancel_request(CancelRequest::Done on_done) const {
+  return std::make_unique<CancelRequest>(loop_, conn_, attempt_->files, std::move(on_done));
+}
+
 std::vector<std::pair<std::string, std::string>> Connector::parameters() const {
   std::vector<std::pair<std::string, std::string>> found;
   for (const char* name : kReported) {

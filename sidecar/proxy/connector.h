@@ -11,7 +11,7 @@
 //
 // After success the relay speaks the raw protocol on fd() (and through tls(), where there is any);
 // the PGconn stays alive only to own the socket. Never calls back from inside start(), and not at
-// all after it is destroyed. This is the only file that includes libpq-fe.h.
+// all after it is destroyed. What else includes libpq-fe.h: cancel_request, connector_environment.
 //
 // Source: PostgreSQL manual, chapter libpq, "Database Connection Control Functions".
 #pragma once
@@ -30,6 +30,7 @@
 #include "net/poll.h"
 #include "net/timer.h"
 #include "pool/counters.h"
+#include "proxy/cancel_request.h"
 #include "proxy/connect_failure.h"
 #include "proxy/server_files.h"
 
@@ -47,7 +48,8 @@ struct ServerStartup {
   auto operator<=>(const ServerStartup&) const = default;
 };
 
-// Asks PostgreSQL to cancel what a server runs. Copyable, outlives the server.
+// Asks PostgreSQL to cancel what a server runs, in clear, whatever the server's connection is: for
+// where the libpq at hand is older than 17. Copyable, outlives the server.
 class CancelTicket {
  public:
   CancelTicket() = default;
@@ -90,6 +92,8 @@ class Connector {
   // After start(): the database, as PostgreSQL calls it.
   std::string database() const;
   CancelTicket cancel_ticket() const;
+  // Only where CancelRequest::available().
+  std::unique_ptr<CancelRequest> cancel_request(CancelRequest::Done on_done) const;
   // What PostgreSQL reported at the start: names and values.
   std::vector<std::pair<std::string, std::string>> parameters() const;
   // Says Terminate and closes the socket. The stream on it must be closed before.

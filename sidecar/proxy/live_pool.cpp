@@ -24,6 +24,8 @@ using pool::SlotState;
 constexpr Micros kRepeatError_us = 30 * kMicrosPerSecond;
 // Two scrapes of Prometheus, as it is commonly set.
 constexpr Micros kAbandoned_us = 2 * 60 * kMicrosPerSecond;
+// A client that is being closed has so long to take what is queued for it.
+constexpr Micros kFarewellMax_us = 10 * kMicrosPerSecond;
 // SQLSTATE classes are two characters; PostgreSQL has about forty of them.
 constexpr std::size_t kErrorClassesMax = 64;
 
@@ -256,6 +258,9 @@ void LivePool::reject_waiting(const ConnectFailure& failure) {
 
 void LivePool::tick(Micros now) {
   time_out_logins(now);
+  clients(ClientState::Closing).for_each([now](Client& client) {
+    if (now - client.in_state_since_us() >= kFarewellMax_us) client.part();
+  });
   for (const SlotState state :
        {SlotState::Leased, SlotState::Resetting, SlotState::Canceling, SlotState::Closing}) {
     pool_.for_each_slot(state,

@@ -31,13 +31,6 @@ constexpr Micros kMemoryRest_us = kMicrosPerSecond;
 constexpr std::size_t kAbandonedPoolsMax = 16;
 }  // namespace
 
-// A cancel that waits for a thread, or runs on one. `server` is null once it is gone.
-struct Proxy::Cancel {
-  CancelTicket ticket;
-  Server* server = nullptr;
-  bool running = false;
-};
-
 Proxy::Proxy(net::Loop& loop, const config::Config& config, const std::string& cgroups)
     : loop_(loop),
       config_(config),
@@ -55,7 +48,8 @@ Proxy::Proxy(net::Loop& loop, const config::Config& config, const std::string& c
           }),
       started_us_(loop.now_us()) {
   loop_.set_turn_end([this] { turn_end(); });
-  tick_.start(loop_, kTick_us, kTick_us, [this] { tick(); });
+  // Times are judged when all that has come by then has been read: after a freeze, too.
+  tick_.start(loop_, kTick_us, kTick_us, [this] { tick_due_ = true; });
   averages_.begin(started_us_);
   update_database_check();
   open_configured_pools();
@@ -81,6 +75,13 @@ std::uint64_t Proxy::random() {
     random_left_ = random_.size();
   }
   return std::exchange(random_[--random_left_], 0);
+}
+
+std::array<std::uint32_t, 4> Proxy::token() {
+  std::array<std::uint32_t, 4> token;
+  // Not 0 and not "unknown" (705), which PostgreSQL does not take for known types.
+  for (std::uint32_t& part : token) part = static_cast<std::uint32_t>(random()) | 1u << 31;
+  return token;
 }
 
 // ---- clients
@@ -198,6 +199,7 @@ void Proxy::turn_end() {
   listeners_.close_former();
   if (memory_.level() == MemoryGuard::Level::Critical) relieve_memory();
   const Micros now = loop_.now_us();
+  if (std::exchange(tick_due_, false)) tick();
   // What one plan does may call for another; a bound, in case they never agree.
   for (int round = 0; round < 8 && !(dirty_.empty() && resume_later_.empty()); ++round) {
     std::vector<LivePool*> pools;
@@ -300,51 +302,37 @@ void Proxy::forget_pools(Micros now) {
 
 void Proxy::bury(Server& server) {
   server.live_pool().pool().removed(server);
-  for (Cancel& cancel : cancels_) {
-    if (cancel.server == &server) cancel.server = nullptr;
-  }
+  cancels_.forget(server);
   graveyard_.emplace_back(&server);
 }
 
 // ---- cancels
 
-void Proxy::cancel_request(std::uint32_t pid, ByteSpan secret) {
+bool Proxy::cancel_request(std::uint32_t pid, ByteSpan secret, const Client& asking) {
   const auto found = clients_.find(pid);
   // A wrong key gets no answer, as with PostgreSQL: it might be guessing.
-  if (found == clients_.end()) return;
+  if (found == clients_.end()) return false;
   const Bytes key = found->second->cancel_key();
   if (key.size() != secret.size() || CRYPTO_memcmp(key.data(), secret.data(), key.size()) != 0) {
-    return;
+    return false;
   }
   Client& client = *found->second;
   if (client.state() == ClientState::Waiting) {
     client.live_pool()->pool().cancel_wait(client);
     client.fail_query("57014", "canceling statement due to user request");
-  } else if (client.server() != nullptr && !client.server()->tracker().idle()) {
-    client.server()->cancel(nullptr);
+    return false;
   }
+  return client.server() != nullptr && !client.server()->rests() &&
+         client.server()->cancel_for(asking);
+}
+
+void Proxy::cancel_is_over(std::uint32_t asking) {
+  const auto found = clients_.find(asking);
+  if (found != clients_.end()) found->second->close();
 }
 
 void Proxy::run_cancel(Server& server) {
-  cancels_.push_back({server.cancel_ticket(), &server, false});
-  start_cancels();
-}
-
-void Proxy::start_cancels() {
-  std::uint32_t running = 0;
-  for (const Cancel& cancel : cancels_) running += cancel.running ? 1 : 0;
-  for (auto i = cancels_.begin(); i != cancels_.end() && running < kCancelsMax; ++i) {
-    if (i->running) continue;
-    i->running = true;
-    ++running;
-    loop_.run_blocking([ticket = i->ticket] { ticket.run(); },
-                       [this, i] {
-                         Server* server = i->server;
-                         cancels_.erase(i);
-                         if (server != nullptr) server->cancel_landed();
-                         start_cancels();
-                       });
-  }
+  cancels_.run(server, server.peer());
 }
 
 // ---- control

@@ -5,7 +5,6 @@
 #include <array>
 #include <cstdint>
 #include <functional>
-#include <list>
 #include <map>
 #include <memory>
 #include <optional>
@@ -20,6 +19,7 @@
 #include "net/loop.h"
 #include "net/timer.h"
 #include "pool/counters.h"
+#include "proxy/cancels.h"
 #include "proxy/console_tables.h"
 #include "proxy/database_check.h"
 #include "proxy/gatekeeper.h"
@@ -40,8 +40,6 @@ class Proxy {
   static constexpr Micros kStartupMax_us = 15 * kMicrosPerSecond;
   // Clients above clientsMax that are kept just long enough to be told so.
   static constexpr std::uint32_t kRefusedMax = 64;
-  // Cancels that run at once: each may block a thread of libuv's pool, which DNS needs too.
-  static constexpr std::uint32_t kCancelsMax = 2;
   // A client that holds less is not closed for want of memory.
   static constexpr std::uint32_t kHeldMin = 4u << 10;
   // Pools that exist at once; a client may name any user.
@@ -137,7 +135,9 @@ class Proxy {
   bool closed() const { return closed_; }
   bool draining() const { return draining_; }
   bool ending_clients() const { return ending_clients_; }
-  void cancel_request(std::uint32_t pid, ByteSpan secret);
+  // `asking` is the connection that asks. Whether it is to stay until cancel_is_over().
+  bool cancel_request(std::uint32_t pid, ByteSpan secret, const Client& asking);
+  void cancel_is_over(std::uint32_t asking);
   void run_cancel(Server& server);
   MemoryGuard& memory() { return memory_; }
   // The texts of one pool's prepared statements take no more than a part of what there is.
@@ -150,6 +150,8 @@ class Proxy {
   Bytes& scratch() { return scratch_; }
   std::uint64_t next_server_id() { return ++server_ids_; }
   std::uint64_t random();
+  // One that nobody can guess: of four types that PostgreSQL takes for a parameter's.
+  std::array<std::uint32_t, 4> token();
 
  private:
   void accepted(int fd);
@@ -159,7 +161,6 @@ class Proxy {
   void turn_end();
   void relieve_memory();
   void watch_memory(Micros now);
-  void start_cancels();
   void close_servers(LivePool& pool, const char* why);
   config::Database place_of_trial(const Claimant& who) const;
   void password_refused(const Claimant& who, const std::string& password);
@@ -198,8 +199,7 @@ class Proxy {
   std::vector<Client*> resume_later_;                   // null: has gone meanwhile
   Bytes scratch_;
   std::uint32_t closing_clients_ = 0;  // gone from clients_, not yet from memory
-  struct Cancel;
-  std::list<Cancel> cancels_;
+  Cancels cancels_{loop_};
 
   std::array<std::uint64_t, 32> random_{};  // the kernel's, fetched in bulk; used from the back
   std::size_t random_left_ = 0;
@@ -218,6 +218,7 @@ class Proxy {
   bool ending_clients_ = false;
   bool lost_unix_ = false;  // the Unix socket, and so it was said
   bool closed_ = false;
+  bool tick_due_ = false;
 };
 
 }  // namespace carpool::proxy

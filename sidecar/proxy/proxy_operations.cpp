@@ -150,10 +150,7 @@ void Proxy::end_clients() {
           [](Client& client) { client.close_with_error("57P01", "Carpool is shutting down"); });
     }
     pool->clients(ClientState::Attached).for_each([](Client& client) {
-      Server* server = client.server();
-      if (server->tracker().idle() && !server->in_transaction() && !client.inside_message()) {
-        client.close_with_error("57P01", "Carpool is shutting down");
-      }
+      client.server()->look_at_lease();
     });
   }
   startup_clients_.for_each([](Client& client) { client.close(); });
@@ -173,6 +170,7 @@ pool::Snapshot Proxy::snapshot(bool detailed) {
   snapshot.memory_limit_bytes = memory_.limit_bytes();
   snapshot.client_connects = client_connects_;
   snapshot.accept_paused = accept_paused_;
+  snapshot.cancels = cancels_.size();
   snapshot.draining = draining_;
   snapshot.paused = pauses_.all();
   const std::set<std::string>& told_apart = pauses_.exceptions();

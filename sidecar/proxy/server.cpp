@@ -1,12 +1,10 @@
+// Server: the connection itself. server_lease.cpp has what its lease asks for, server_replies.cpp
+// what PostgreSQL sends.
 #include "proxy/server.h"
 
 #include <fmt/format.h>
 
-#include <algorithm>
-#include <cstring>
-
 #include "base/check.h"
-#include "pg/error_response.h"
 #include "pg/messages.h"
 #include "proxy/client.h"
 #include "proxy/live_pool.h"
@@ -17,22 +15,12 @@ namespace carpool::proxy {
 
 using pool::SlotState;
 
-namespace {
-
-// What runs between two clients; empty: nothing.
-std::string_view reset_between_clients(const config::Database& terms) {
-  return terms.pool.mode == config::PoolMode::Session ? std::string_view(terms.pool.reset_query)
-                                                      : std::string_view();
-}
-
-}  // namespace
-
 Server::Server(LivePool& pool, std::uint64_t id)
     : pool_(pool),
       id_(id),
       connector_(pool.proxy().loop(), pool.proxy().server_files(),
                  [this](const ConnectFailure* failure) { on_connected(failure); }),
-      session_(pool.tables(), tracker_, pool.counters()) {}
+      session_(pool.tables()) {}
 
 Server::~Server() {
   CHECK(client_ == nullptr);
@@ -51,7 +39,7 @@ void Server::open() {
 void Server::on_connected(const ConnectFailure* failure) {
   const Micros now = pool_.proxy().loop().now_us();
   if (failure != nullptr) return pool_.server_failed(*this, *failure, now);
-  if (!stream_.open(pool_.proxy().loop(), connector_.fd(), false, this)) {
+  if (!stream_.open(pool_.proxy().loop(), connector_.fd(), false, this, net::Told::First)) {
     return pool_.server_failed(
         *this, {pool::ConnectError::Other, "", "the loop cannot watch the socket"}, now);
   }
@@ -60,156 +48,18 @@ void Server::on_connected(const ConnectFailure* failure) {
   backend_pid_ = connector_.backend_pid();
   peer_ = connector_.peer();
   cancel_ticket_ = connector_.cancel_ticket();
-  ready_ = true;
+  life_ = Life::Open;
   const auto parameters = connector_.parameters();
-  session_.opened(parameters);
+  session_.opened(pool_.tables(), parameters);
   pool_.server_opened(*this, parameters, now);
-}
-
-// ---- the lease
-
-void Server::lend(Client& client, Micros waited_us) {
-  CHECK(client_ == nullptr && slot_state() == SlotState::Leased);
-  client_ = &client;
-  waited_us_ = waited_us;
-  described_ = repeats_description_ = false;
-  session_.lent(client.session());
-  lent_us_ = ready_us_ = pool_.proxy().loop().now_us();
-  pool_.counters().wait.observe(waited_us);
-  if (waited_us > 0) pool_.counters().waits++;
-  lease_terms_ = transaction_terms_ = pool_.terms();
-  reset_by_.clear();
-  replay();
-}
-
-// Nothing when the sessions are equal, which is the rule; else one message ahead of the client's.
-// They also differ after a RESET: it leads a client to the values of its startup packet, and a
-// server to its own. The client's ReadyForQuery is held back until that is put right.
-bool Server::replay() {
-  if (session_.in_step(*client_session())) return false;
-  const std::vector<std::string> texts = session_.replay_for(*client_session());
-  if (texts.empty()) return false;
-  Bytes out;
-  for (const std::string& text : texts) {
-    pg::append_query(out, text);
-    tracker_.sent(pg::Request::Query, true);
-  }
-  replays_ = static_cast<std::uint32_t>(texts.size());
-  session_.own_query_sent();
-  send(out);
-  return true;
-}
-
-ClientSession* Server::client_session() {
-  return client_ == nullptr ? nullptr : &client_->session();
-}
-
-void Server::end_lease() {
-  const Micros now = pool_.proxy().loop().now_us();
-  pool_.counters().transaction.observe(now - lent_us_);
-  Client* client = client_;
-  client_ = nullptr;
-  client->detach();
-  if (stream_.reading_paused()) stream_.resume_reading();
-  cleaning_ = true;
-  clean();
-}
-
-void Server::abandoned(bool inside_message, bool polite) {
-  if (client_session() != nullptr && client_session()->pinned()) pinned_ = true;
-  client_ = nullptr;
-  cleaning_ = true;
-  polite_ = polite;
-  if (closing()) return;
-  if (inside_message) return close("its client left in the middle of a message");
-  if (!pool_.startup().replication.empty()) return close("its client has left");
-  if (stream_.reading_paused()) stream_.resume_reading();
-  clean();
-}
-
-void Server::clean() {
-  if (closing()) return;
-  const Micros now = pool_.proxy().loop().now_us();
-  const bool busy = !tracker_.idle();
-  if (busy || tracker_.skipping() || tracker_.needs_sync()) {
-    if (slot_state() == SlotState::Leased) pool_.pool().set_canceling(*this, now);
-    Bytes out;
-    if (tracker_.copy_in()) {
-      pg::append_copy_fail(out, "the client has left");
-      tracker_.sent(pg::Request::CopyEnd, true);
-    }
-    if (tracker_.skipping() || tracker_.needs_sync()) {
-      pg::append_sync(out);
-      tracker_.sent(pg::Request::Sync, true);
-    }
-    if (!out.empty() && !send(out)) return;
-    if (busy && !polite_ && !cancel_asked_) cancel(nullptr);
-    return;  // ReadyForQuery comes back here
-  }
-  if (cancels_in_flight_ > 0) {
-    // The cancel must not hit the next client's query.
-    if (slot_state() != SlotState::Canceling) pool_.pool().set_canceling(*this, now);
-    return;
-  }
-  if (own_failed_) return close("it could not be cleaned: " + own_error_);
-  if (tracker_.status() != 'I') return run_own("ROLLBACK");
-  if (session_.tainted()) return close("what its client left behind cannot be undone");
-  if (const std::string_view query = due_reset(); !query.empty()) {
-    pinned_ = false;
-    reset_by_ = query;
-    return run_own(query);
-  }
-  cleaning_ = false;
-  polite_ = false;
-  cancel_asked_ = false;
-  if (pool_.pool().release(*this, now)) pool_.mark_dirty();
-}
-
-// By what its lease did, and by what holds now, since the next client relies on that; where nothing
-// holds any more, by what its lease began with.
-std::string_view Server::due_reset() const {
-  if (pinned_) return "DISCARD ALL";
-  const std::string_view now = reset_between_clients(pool_.settings());
-  if (!now.empty()) return reset_by_ == now ? std::string_view() : now;
-  return reset_by_.empty() ? reset_between_clients(*lease_terms_) : std::string_view();
-}
-
-void Server::terms_changed() {
-  if (lease_terms_ == nullptr || due_reset().empty()) return;
-  cleaning_ = true;
-  clean();
-}
-
-void Server::run_own(std::string_view sql) {
-  if (slot_state() != SlotState::Resetting) {
-    pool_.pool().set_resetting(*this, pool_.proxy().loop().now_us());
-  }
-  Bytes out;
-  pg::append_query(out, sql);
-  tracker_.sent(pg::Request::Query, true);
-  own_query_ = sql;
-  session_.own_query_sent();
-  send(out);
 }
 
 // ---- requests
 
-void Server::query_begins(ByteSpan text) {
-  if (tracker_.idle() && !in_transaction()) transaction_terms_ = pool_.terms();
-  if (query_us_ == 0) {
-    query_us_ = pool_.proxy().loop().now_us();
-    first_reply_us_ = 0;
-    canceled_by_ = nullptr;
-    cancel_asked_ = false;
-  }
-  if (text.empty()) return;
-  query_size_ = static_cast<std::uint16_t>(std::min(text.size(), kQueryPrefixMax));
-  std::memcpy(query_.data(), text.data(), query_size_);
-}
-
 bool Server::send(ByteSpan bytes) {
   if (closing()) return false;
   pool_.counters().bytes_from_clients += bytes.size();
+  lease_->times.said(pool_.proxy().loop().now_us());
   if (!stream_.write(bytes)) {
     close("the connection broke");
     return false;
@@ -223,51 +73,50 @@ void Server::on_drained() {
   if (client_ != nullptr && client_->stream().reading_paused()) client_->resume();
 }
 
-// ---- cancel, timeouts, the end
+// ---- cancels and timeouts
 
 void Server::cancel(const char* why) {
-  if (closing() || cancels_in_flight_ > 0) return;  // the one in flight does
-  canceled_by_ = why;
-  cancel_asked_ = true;
-  cancels_in_flight_++;
-  canceled_us_ = pool_.proxy().loop().now_us();
+  if (closing() || lease_->cancels.in_flight() > 0) return;  // the one in flight does
+  lease_->cancels.sent(pool_.proxy().loop().now_us(), why);
   pool_.proxy().run_cancel(*this);
 }
 
+bool Server::cancel_for(const Client& asking) {
+  cancel(nullptr);
+  if (closing()) return false;
+  lease_->cancels.asked_by(asking.id());
+  return true;
+}
+
+void Server::cancel_is_over() {
+  if (!lease_) return;
+  for (const std::uint32_t id : lease_->cancels.take_asking()) pool_.proxy().cancel_is_over(id);
+}
+
 void Server::cancel_landed() {
-  CHECK(cancels_in_flight_ > 0);
-  cancels_in_flight_--;
-  if (cleaning_) clean();
+  if (closing()) return;
+  lease_->cancels.landed();
+  cancel_is_over();
+  if (client_ == nullptr) return clean();
+  if (client_->stream().reading_paused()) client_->resume();
 }
 
 void Server::check_timeouts(Micros now) {
   switch (slot_state()) {
-    case SlotState::Leased: {
-      if (client_ == nullptr) break;
-      const config::Pool& settings = transaction_terms_->pool;
-      if (!tracker_.idle()) {
-        if (settings.query_timeout_us > 0 && query_us_ != 0 && !cancel_asked_ &&
-            now - query_us_ >= settings.query_timeout_us) {
-          cancel("pool.queryTimeout");
-        }
-      } else if (in_transaction() && settings.idle_transaction_timeout_us > 0 &&
-                 now - ready_us_ >= settings.idle_transaction_timeout_us) {
-        client_->close_with_error(
-            pg::sqlstate::kIdleInTransactionTimeout,
-            fmt::format("idle in a transaction for {:.1f} s: pool.idleTransactionTimeout of {}",
-                        seconds(now - ready_us_), pool_.describe()));
-      }
+    case SlotState::Leased:
+      if (client_ != nullptr) check_client(now);
       break;
-    }
     case SlotState::Resetting:
-    case SlotState::Canceling:
+    case SlotState::Canceling: {
+      const CancelsOf& cancels = lease_->cancels;
       if (now - in_state_since_us() >= kCleanupMax_us) {
         close("it could not be cleaned in time");
-      } else if (!tracker_.idle() && !polite_ && cancels_in_flight_ == 0 &&
-                 now - canceled_us_ >= kCancelAgain_us) {
+      } else if (cancels.repeats() && !rests() && cancels.in_flight() == 0 &&
+                 now - cancels.sent_us() >= kCancelAgain_us) {
         cancel(nullptr);
       }
       break;
+    }
     case SlotState::Closing:
       if (stream_.is_open() && now - in_state_since_us() >= kLingerMax_us) disconnect();
       break;
@@ -275,6 +124,47 @@ void Server::check_timeouts(Micros now) {
       break;
   }
 }
+
+void Server::check_client(Micros now) {
+  const config::Pool& settings = lease_->transaction_terms();
+  const LeaseTimes& times = lease_->times;
+  const CancelsOf& cancels = lease_->cancels;
+  if (cancels.in_flight() > 0 && now - cancels.sent_us() >= kCancelMax_us) {
+    return time_out(
+        pg::sqlstate::kQueryCanceled,
+        fmt::format("PostgreSQL takes no cancel: the server of {} is given up", pool_.describe()));
+  }
+  const Micros statement_us = times.statement_us();
+  if (!rests() && statement_us != 0 && settings.query_timeout_us > 0 &&
+      now - statement_us >= settings.query_timeout_us) {
+    if (!cancels.asked()) return cancel("pool.queryTimeout");
+    if (cancels.why() != nullptr && now - cancels.sent_us() >= kCancelMax_us) {
+      return time_out(pg::sqlstate::kQueryCanceled,
+                      fmt::format("canceling statement due to {} of {}: PostgreSQL has not "
+                                  "answered its cancel",
+                                  cancels.why(), pool_.describe()));
+    }
+  }
+  // Of a batch without its Sync nobody can tell whether it runs or is over, unless it was flushed.
+  const bool waits_for_client = rests() || (lease_->requests().batch_open() && !lease_->flushed());
+  if (waits_for_client && holds_transaction() && settings.idle_transaction_timeout_us > 0 &&
+      now - times.heard_us() >= settings.idle_transaction_timeout_us) {
+    client_->close_with_error(
+        pg::sqlstate::kIdleInTransactionTimeout,
+        fmt::format("idle in a transaction for {:.1f} s: pool.idleTransactionTimeout of {}",
+                    seconds(now - times.heard_us()), pool_.describe()));
+  }
+}
+
+void Server::time_out(std::string_view sqlstate, const std::string& message) {
+  // Inside a reply the client would take the error for a part of it.
+  Client* client = client_;
+  framer_.at_boundary() ? client->close_with_error(sqlstate, message)
+                        : client->close(Ending::Refused);
+  if (!closing()) close(message);
+}
+
+// ---- the end
 
 void Server::close(const std::string& why) {
   if (!closing()) pool_.pool().closing(*this, pool_.proxy().loop().now_us());
@@ -284,27 +174,31 @@ void Server::close(const std::string& why) {
 void Server::finish_closing(const std::string& why) {
   CHECK(closing());
   pool_.mark_dirty();
+  cancel_is_over();
   if (client_ != nullptr) {
     log::warn("server lost under a client", {{"pool", pool_.describe()},
                                              {"server", peer_},
                                              {"backend_pid", backend_pid_},
                                              {"error", why}});
     Client* client = client_;
-    // Inside a reply the client would take the error for a part of it.
-    const bool can_tell = !fatal_passed_ && framer_.at_boundary();
-    if (can_tell) {
+    if (lease_->restoring() == Lease::Restoring::First && client->may_try_again()) {
+      // Nothing of its own has been sent.
+      client_ = nullptr;
+      client->try_again();
+    } else if (life_ != Life::Farewell && framer_.at_boundary()) {
       client->close_with_error(
           pg::sqlstate::kConnectionFailure,
           fmt::format("the server was lost under {}: {}", pool_.describe(), why));
     } else {
-      client->close();
+      // It has been told, or is inside a reply, of which it would take the error for a part.
+      client->close(Ending::Refused);
     }
     CHECK(client_ == nullptr);  // by abandoned()
   }
   if (!stream_.is_open()) {
     connector_.finish();
     pool_.proxy().bury(*this);
-  } else if (gone_ || pool_.proxy().closed()) {
+  } else if (life_ == Life::Gone || life_ == Life::Farewell || pool_.proxy().closed()) {
     disconnect();
   } else {
     pool_.pool().lingers(*this);
@@ -334,7 +228,7 @@ pool::ServerSnapshot Server::snapshot(Micros now) const {
   snapshot.backend_pid = backend_pid_;
   snapshot.state = pool::kSlotStateNames[static_cast<std::size_t>(slot_state())];
   snapshot.in_state_us = now - in_state_since_us();
-  snapshot.age_us = ready_ ? now - opened_us() : 0;
+  snapshot.age_us = life_ == Life::Opening ? 0 : now - opened_us();
   snapshot.client_id = client_ == nullptr ? 0 : client_->id();
   return snapshot;
 }

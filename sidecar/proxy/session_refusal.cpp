@@ -39,16 +39,16 @@ bool sets_parameter(const pg::Scan& scan) {
   });
 }
 
-std::string why_refused(const pg::Scan& scan, std::string_view text, const config::Pool& settings) {
+std::string why_refused(const pg::Scan& scan, std::string_view text, config::PoolMode mode,
+                        config::SessionState session_state) {
   const auto quoted = [&] { return pg::one_line(text.substr(0, kQuotedMax)); };
-  if (settings.mode == config::PoolMode::Statement && scan.begins_transaction) {
+  if (mode == config::PoolMode::Statement && scan.begins_transaction) {
     return fmt::format(
         "a transaction of several statements needs pool.mode transaction or session; "
         "here it is statement: {}",
         quoted());
   }
-  if (settings.session_state != config::SessionState::Refuse ||
-      settings.mode == config::PoolMode::Session) {
+  if (session_state != config::SessionState::Refuse || mode == config::PoolMode::Session) {
     return "";
   }
   for (const pg::SessionEffect& effect : scan.effects) {

@@ -10,7 +10,8 @@
 namespace carpool::proxy {
 
 // Why the settings refuse the text; empty: they do not.
-std::string why_refused(const pg::Scan& scan, std::string_view text, const config::Pool& settings);
+std::string why_refused(const pg::Scan& scan, std::string_view text, config::PoolMode mode,
+                        config::SessionState session_state);
 
 // Whether it sets a parameter of the session, which `sessionState: pin` pins.
 bool sets_parameter(const pg::Scan& scan);

@@ -1,13 +1,16 @@
 #include "net/loop.h"
 
 #include <gtest/gtest.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include <atomic>
 #include <csignal>
 #include <functional>
+#include <list>
 #include <memory>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -163,8 +166,8 @@ TEST(Signals, AreDeliveredOnTheLoop) {
 // One end of a pair of sockets on the loop.
 class End final : public Watched {
  public:
-  End(Loop& loop, int fd) : loop_(loop), fd_(fd) {
-    EXPECT_TRUE(loop.watch(fd, EPOLLIN | EPOLLET, *this));
+  End(Loop& loop, int fd, Told when = Told::Later) : loop_(loop), fd_(fd) {
+    EXPECT_TRUE(loop.watch(fd, EPOLLIN | EPOLLET, *this, when));
   }
   ~End() {
     unwatch();
@@ -208,6 +211,53 @@ TEST(Loop, TellsOfADescriptorAndNothingOnceItIsUnwatchedInTheSameTurn) {
   ASSERT_TRUE(run_until(loop, [&] { return one.told.size() + other.told.size() > 0; }));
   run_turns(loop);
   EXPECT_EQ(one.told.size() + other.told.size(), 1u);
+}
+
+TEST(Loop, TellsFirstOfWhatOthersMakeUseOfWhateverCameFirst) {
+  Loop loop;
+  Pair pair;
+  Pair gone;
+  Pair served;
+  End client(loop, pair.fds[0]);
+  End unwatched(loop, gone.fds[0]);
+  End server(loop, served.fds[0], Told::First);
+  std::string order;
+  client.when_told = [&] { order += "client "; };
+  unwatched.when_told = [&] { order += "unwatched "; };
+  server.when_told = [&] {
+    order += "server ";
+    unwatched.unwatch();
+  };
+  for (const int fd : {pair.fds[1], gone.fds[1], served.fds[1]}) EXPECT_EQ(write(fd, "x", 1), 1);
+  ASSERT_TRUE(run_until(loop, [&] { return !client.told.empty(); }));
+  run_turns(loop);
+  EXPECT_EQ(order, "server client ");
+  // And once its events were changed.
+  loop.rewatch(served.fds[0], EPOLLIN | EPOLLET, server);
+  order.clear();
+  for (const int fd : {pair.fds[1], served.fds[1]}) EXPECT_EQ(write(fd, "x", 1), 1);
+  ASSERT_TRUE(run_until(loop, [&] { return order.size() >= 14; }));
+  EXPECT_TRUE(order.starts_with("server ")) << order;
+  for (const int fd : {pair.fds[1], gone.fds[1], served.fds[1]}) ::close(fd);
+}
+
+TEST(Loop, SaysWhetherATurnHadNoRoomForMoreEvents) {
+  Loop loop;
+  std::list<End> ends;
+  for (std::size_t i = 0; i <= Loop::kEventsMax; ++i) {
+    ends.emplace_back(loop, eventfd(1, EFD_NONBLOCK | EFD_CLOEXEC));
+  }
+  std::size_t told = 0;
+  std::size_t told_in_full_turns = 0;
+  for (End& end : ends) {
+    end.when_told = [&] {
+      ++told;
+      if (loop.may_have_more()) ++told_in_full_turns;
+    };
+  }
+  ASSERT_TRUE(run_until(loop, [&] { return told == ends.size(); }));
+  EXPECT_EQ(told_in_full_turns, Loop::kEventsMax);
+  EXPECT_FALSE(loop.may_have_more());
 }
 
 TEST(Loop, ComesAgainInTheNextTurnWhereThatIsAskedFor) {

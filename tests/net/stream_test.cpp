@@ -55,6 +55,7 @@ class StreamTest : public testing::Test, public StreamListener {
     ++drained_;
     if (when_drained_) when_drained_();
   }
+  void on_hangup() override { ++hung_up_; }
   void on_closed() override { ++closed_; }
 
   // Everything that the peer can read now.
@@ -86,6 +87,7 @@ class StreamTest : public testing::Test, public StreamListener {
   int readable_ = 0;
   int drained_ = 0;
   int closed_ = 0;
+  int hung_up_ = 0;
   bool ended_ = false;
 };
 
@@ -193,6 +195,23 @@ TEST_F(StreamTest, EndsWhenThePeerCloses) {
   close_peer();
   ASSERT_TRUE(run_until(loop_, [&] { return ended_; }));
   EXPECT_EQ(as_text(received_), "last words");
+}
+
+TEST_F(StreamTest, TellsOfAnEndThatCameInTheSameEventAsTheBytesBehindWhichItIsPaused) {
+  when_readable_ = [this] {
+    std::uint8_t into[100];
+    const ssize_t n = stream_.read(into);
+    ASSERT_GT(n, 0);
+    append(received_, {into, static_cast<std::size_t>(n)});
+    stream_.pause_reading();
+  };
+  peer_writes("last words");
+  close_peer();
+  ASSERT_TRUE(run_until(loop_, [&] { return hung_up_ > 0; }));
+  EXPECT_EQ(as_text(received_), "last words");
+  stream_.pause_reading();
+  run_turns(loop_);
+  EXPECT_EQ(hung_up_, 1) << "once for each pause";
 }
 
 TEST_F(StreamTest, EndsWhenThePeerSaysThatItSendsNoMore) {

@@ -75,6 +75,8 @@ TEST(LeavesNothing, SaysNothingWhereAScanMustLook) {
   EXPECT_FALSE(leaves_nothing("SELECT 1; SET a.b = 1"));
   EXPECT_FALSE(leaves_nothing("SELECT 1 InTo TEMP t"));
   EXPECT_FALSE(leaves_nothing("SELECTION"));
+  EXPECT_FALSE(leaves_nothing("UPDATE PG_SETTINGS SET setting = 'x' WHERE name = 'a.b'"));
+  EXPECT_FALSE(leaves_nothing("UPDATE U&\"pg_setting\\0073\" SET setting = 'x'"));
   EXPECT_FALSE(leaves_nothing("BEGIN"));
   EXPECT_FALSE(leaves_nothing("update t set a = f(1)"));
   EXPECT_FALSE(leaves_nothing("/* a */ select 1"));

@@ -153,12 +153,6 @@ class RandomPool {
     const std::uint32_t idle = sim_.count(SlotState::Idle);
 
     ASSERT_EQ(sim_.pool.failing(), failing_);
-    for (TestWaiter* late : sim_.timed_out) {
-      ASSERT_EQ(late, queue_.front()) << "the oldest first";
-      ASSERT_GE(late->waited_us, settings_.acquire_timeout_us);
-      ASSERT_GT(settings_.acquire_timeout_us, 0);
-      queue_.pop_front();
-    }
     for (TestWaiter* served : sim_.granted) {
       ASSERT_EQ(served, queue_.front()) << "first come, first served";
       queue_.pop_front();
@@ -166,6 +160,12 @@ class RandomPool {
       if (open - sim_.opens > settings_.size) {
         ASSERT_GE(served->waited_us, settings_.overflow_after_us) << "overflow is for who waited";
       }
+    }
+    for (TestWaiter* late : sim_.timed_out) {
+      ASSERT_EQ(late, queue_.front()) << "the oldest first";
+      ASSERT_GE(late->waited_us, settings_.acquire_timeout_us);
+      ASSERT_GT(settings_.acquire_timeout_us, 0);
+      queue_.pop_front();
     }
     ASSERT_EQ(sim_.pool.waiting(), queue_.size());
     if (settings_.acquire_timeout_us > 0) {

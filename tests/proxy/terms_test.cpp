@@ -17,6 +17,15 @@ class Terms : public ProxyTest {
     open.clear();
     return open;
   }
+  static TestClient& parse(TestClient& client, std::string_view sql) {
+    Bytes body;
+    append_cstring(body, sql);
+    append_u16(body, 0);
+    Bytes out;
+    pg::append_parse(out, "", body);
+    client.say(out);
+    return client;
+  }
   void expect_asked(const std::string& requests) {
     EXPECT_TRUE(until([&] { return postgres_.backends[0]->asked() == requests; }))
         << postgres_.backends[0]->asked();
@@ -44,6 +53,39 @@ TEST_F(Terms, AServerThatServedTransactionsIsResetBeforeItServesSessions) {
   change([](config::Pool& pool) { pool.mode = PoolMode::Session; });
   first.query("COMMIT");
   expect_asked("Q:BEGIN Q:COMMIT Q:DISCARD ALL");
+}
+
+TEST_F(Terms, AClientThatSetsSomethingIsPinnedByEitherProtocol) {
+  config_.pool.session_state = config::SessionState::Pin;
+  config_.pool.size = 4;
+  serve();
+  TestClient& simple = client();
+  TestClient& extended = client();
+  TestClient& plain = client();
+  simple.query("SET app.x TO 'a'");
+  parse(extended, "SET app.x TO 'a'").requests("BES");
+  parse(plain, "SELECT current_setting('app.x')").requests("BES");
+  ASSERT_TRUE(until([&] { return simple.count('Z') + extended.count('Z') == 2; }));
+  ASSERT_TRUE(until([&] { return plain.count('Z') == 1; }));
+  EXPECT_EQ(clients(pool::ClientState::Attached), 2u);
+  EXPECT_EQ(clients(pool::ClientState::Idle), 1u);
+}
+
+TEST_F(Terms, ATextTooLongToKeepIsRefusedByEitherProtocol) {
+  config_.pool.session_state = config::SessionState::Refuse;
+  serve();
+  TestClient& first = client();
+  const std::string text = "SELECT '" + std::string(2u << 20, 'x') + "'";
+  first.query(text);
+  ASSERT_TRUE(until([&] { return first.types == "EZ"; })) << first.types;
+  EXPECT_EQ(first.sqlstate(), "0A000");
+  first.clear();
+  parse(first, text).requests("BES");
+  ASSERT_TRUE(until([&] { return first.types == "EZ"; })) << first.types;
+  EXPECT_EQ(first.sqlstate(), "0A000");
+  settle();
+  EXPECT_EQ(servers(SlotState::Idle), 1u);
+  expect_still_serving();
 }
 
 TEST_F(Terms, AnIdleServerIsResetWhenItsPoolBeginsToServeSessions) {

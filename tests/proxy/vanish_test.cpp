@@ -1,5 +1,7 @@
 // A client that vanishes, and a server that dies, in each state of theirs: whoever is left is told,
 // and nobody else is harmed.
+#include <sys/resource.h>
+
 #include "fixture.h"
 
 namespace carpool::proxy {
@@ -89,7 +91,8 @@ TEST_F(ClientVanishes, InARunningQueryWhichIsCanceledFirst) {
 TEST_F(ClientVanishes, InAPipelineWithoutItsSync) {
   serve();
   postgres_.script = [](Backend& backend, const Message& request) {
-    if (request.type == 'S') backend.ready('I');
+    if (request.type == 'Q') backend.complete("ROLLBACK");
+    if (request.type == 'Q' || request.type == 'S') backend.ready('I');
   };
   TestClient& leaves = client();
   leaves.requests("PBE");
@@ -97,7 +100,7 @@ TEST_F(ClientVanishes, InAPipelineWithoutItsSync) {
   ASSERT_TRUE(until([&] { return backend.requests.size() == 3; }));
   leaves.vanish();
   ASSERT_TRUE(until([&] { return servers(SlotState::Idle) == 1; }));
-  EXPECT_EQ(backend.asked(), "P B E S") << "or it would never say ReadyForQuery";
+  EXPECT_EQ(backend.asked(), "P B E f Q:ROLLBACK S") << "a Sync alone would commit it";
   expect_still_serving();
 }
 
@@ -145,6 +148,44 @@ TEST_F(ClientVanishes, WhileItWaits) {
   EXPECT_EQ(postgres_.backends[0]->asked(), "Q:BEGIN Q:COMMIT Q:SELECT 2");
 }
 
+TEST_F(ClientVanishes, WhileItWaitsWithATerminateBehindWhatItAskedWhichIsCarriedOut) {
+  serve();
+  TestClient& holder = client();
+  TestClient& leaves = client();
+  holder.query("BEGIN");
+  ASSERT_TRUE(until([&] { return holder.status() == 'T'; }));
+  leaves.query("INSERT").requests("X").vanish();
+  settle();
+  EXPECT_EQ(clients(ClientState::Waiting), 1u);
+  Backend& backend = *postgres_.backends[0];
+  holder.query("COMMIT");
+  ASSERT_TRUE(until([&] { return holder.status() == 'I'; }));
+  postgres_.script = [](Backend&, const Message&) {};
+  ASSERT_TRUE(until([&] { return backend.asked() == "Q:BEGIN Q:COMMIT Q:INSERT f"; }));
+  settle();
+  EXPECT_EQ(clients(ClientState::Attached), 1u) << "it is not taken for one that is gone";
+  EXPECT_TRUE(postgres_.cancels().empty());
+  backend.complete("INSERT 0 1");
+  backend.ready('I');
+  ASSERT_TRUE(until([&] { return proxy_->client_count() == 1; }));
+  EXPECT_TRUE(postgres_.cancels().empty());
+  expect_still_serving();
+}
+
+TEST_F(ClientVanishes, WithItsLastBytesOfWhichSomeMustWaitAndIsNoticedAllTheSame) {
+  config_.pool.query_timeout_us = 1000 * kMicrosPerSecond;  // so that the second query waits
+  serve();
+  postgres_.script = [](Backend&, const Message&) {};
+  TestClient& leaves = client();
+  leaves.query("SELECT pg_sleep(1000)").query("SELECT 2").vanish();
+  ASSERT_TRUE(until([&] { return postgres_.cancels().size() == 1; }));
+  EXPECT_EQ(postgres_.backends[0]->asked(), "Q:SELECT pg_sleep(1000) f");
+  EXPECT_EQ(proxy_->client_count(), 0u);
+  postgres_.backends[0]->error("57014");
+  postgres_.backends[0]->ready('I');
+  expect_still_serving();
+}
+
 TEST_F(ClientVanishes, InTheMiddleOfAMessage) {
   serve();
   TestClient& leaves = client();
@@ -173,7 +214,7 @@ TEST_F(ClientVanishes, AfterTerminateAndWhatItAskedIsCarriedOut) {
   backend.ready('I');
   ASSERT_TRUE(until([&] { return servers(SlotState::Idle) == 1; }));
   EXPECT_TRUE(postgres_.cancels().empty());
-  EXPECT_EQ(backend.asked(), "Q:INSERT");
+  EXPECT_EQ(backend.asked(), "Q:INSERT f") << "which is for nobody, unless a COPY runs";
 }
 
 // ---- servers
@@ -188,6 +229,46 @@ TEST_F(ServerDies, WhileItIsIdleAndNobodyNotices) {
   first.query("SELECT 1");
   ASSERT_TRUE(until([&] { return first.types == "CZ"; }));
   EXPECT_EQ(postgres_.greeted(), 2u);
+}
+
+TEST_F(ServerDies, InTheTurnInWhichAClientAsksAndAnotherIsLent) {
+  config_.pool.size = 2;
+  serve();
+  TestClient& first = client();
+  first.query("INSERT");
+  postgres_.backends[0]->error("57P01", pg::Severity::Fatal);
+  postgres_.backends[0]->vanish();
+  ASSERT_TRUE(until([&] { return first.types == "CZ"; })) << first.types;
+  EXPECT_EQ(postgres_.backends[0]->asked(), "");
+  EXPECT_EQ(postgres_.backends[1]->asked(), "Q:INSERT");
+}
+
+TEST_F(ServerDies, WhenMoreHasComeThanOneTurnCanTake) {
+  rlimit limit{};
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &limit), 0);
+  const rlim_t before = limit.rlim_cur;
+  limit.rlim_cur = std::min<rlim_t>(limit.rlim_max, 4096);
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &limit), 0);
+  config_.pool.size = 2;
+  serve();
+  TestClient& first = client();
+  TestClient& second = client();
+  for (std::size_t i = 0; i < net::Loop::kEventsMax; ++i) connect().say(Bytes{0});
+  ASSERT_TRUE(until([&] { return proxy_->client_count() == net::Loop::kEventsMax + 2; }));
+  settle();
+  first.query("INSERT");
+  second.query("UPDATE");  // is queued: a server is opened for it
+  for (TestClient& other : clients_) {
+    if (&other != &first && &other != &second) other.say(Bytes{0});
+  }
+  postgres_.backends[0]->error("57P01", pg::Severity::Fatal);
+  postgres_.backends[0]->vanish();
+  ASSERT_TRUE(until([&] { return first.types == "CZ" && second.types == "CZ"; }))
+      << first.types << " " << second.types;
+  EXPECT_EQ(postgres_.backends[0]->asked(), "");
+  clients_.clear();
+  limit.rlim_cur = before;
+  EXPECT_EQ(setrlimit(RLIMIT_NOFILE, &limit), 0);
 }
 
 TEST_F(ServerDies, UnderAQueryAndTheClientIsTold) {

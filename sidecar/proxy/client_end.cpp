@@ -1,0 +1,105 @@
+// Client, how it ends: what it is told, what still reaches it, and what becomes of its server.
+#include "base/check.h"
+#include "pg/error_response.h"
+#include "pg/messages.h"
+#include "proxy/client.h"
+#include "proxy/log.h"
+#include "proxy/proxy.h"
+#include "proxy/server.h"
+
+namespace carpool::proxy {
+
+using pool::ClientState;
+
+// It is answered what it asked, and then closed; or at once.
+void Client::leave() {
+  if (server_ == nullptr || !server_->must_answer_first()) {
+    // What was sent may have found out that the server is gone.
+    return close(Ending::Terminate);
+  }
+  leaving_ = true;
+  stream_.pause_reading();
+}
+
+void Client::on_drained() {
+  if (state_ == ClientState::Closing) return part();
+  if (server_ != nullptr) server_->stream().resume_reading();
+  if (stream_.reading_paused()) resume();
+}
+
+void Client::close_with_error(std::string_view sqlstate, const std::string& message) {
+  if (state_ == ClientState::Closing) {
+    // There is no time any more, or no room.
+    if (proxy_.closed() || proxy_.memory().level() == MemoryGuard::Level::Critical) part();
+    return;
+  }
+  Bytes out;
+  pg::append_error(out, pg::Severity::Fatal, sqlstate, message);
+  stream_.write(out);
+  if (pool_ != nullptr) pool_->count_error(sqlstate);
+  close();
+}
+
+void Client::close(Ending how) {
+  if (state_ == ClientState::Closing) return;
+  if (pool_ != nullptr && waiting()) pool_->pool().cancel_wait(*this);
+  Server* server = server_;
+  server_ = nullptr;
+  set_state(ClientState::Closing);
+  // What is queued for it reaches it first.
+  if (how != Ending::Gone && pool_ != nullptr && stream_.queued() > 0 && !proxy_.closed()) {
+    stream_.pause_reading();
+  } else {
+    part();
+  }
+  if (server != nullptr) server->abandoned(how, inside_message(), std::move(session_));
+}
+
+void Client::part() {
+  if (!stream_.is_open()) return;
+  if (stream_.queued() > 0) {
+    log::info("a client was closed before it had taken all that was for it",
+              {{"pool", pool_ == nullptr ? "" : pool_->describe()}, {"bytes", stream_.queued()}});
+  }
+  proxy_.client_gone(*this);
+  stream_.close();
+}
+
+// It can be that nothing is read from it for a long time.
+void Client::on_hangup() {
+  if (state_ == ClientState::Closing || leaving_) return;
+  const std::span<std::uint8_t> shared = proxy_.loop().read_buffer();
+  ssize_t n = 0;
+  while (pending_.size() < kHangupMax) {
+    n = stream_.read(shared.first(kHangupMax));
+    if (n <= 0) break;
+    keep(ByteSpan(shared.data(), static_cast<std::size_t>(n)));
+  }
+  if (n == net::Stream::kAgain) return;
+  n > 0 ? close(Ending::Gone) : hung_up();
+}
+
+void Client::hung_up() {
+  says_terminate() ? stream_.pause_reading() : close(Ending::Gone);
+}
+
+// Whether the last of what is kept is a Terminate: what it has asked before it is carried out.
+bool Client::says_terminate() const {
+  pg::Framer framer = framer_;
+  ByteSpan rest = pending_.bytes();
+  for (;;) {
+    const pg::Frame frame = framer.next(rest);
+    if (frame.kind == pg::Frame::Kind::NeedMore || frame.kind == pg::Frame::Kind::Bad) return false;
+    if (frame.type == 'X' && frame.kind == pg::Frame::Kind::Whole) return true;
+    framer.take(frame);
+    rest = rest.subspan(frame.bytes.size());
+  }
+}
+
+void Client::on_closed() {
+  if (in_a_list()) pool_->clients(state_).remove(*this);
+  proxy_.client_freed();
+  delete this;
+}
+
+}  // namespace carpool::proxy
