@@ -42,9 +42,20 @@ class Ring {
   // Those behind it move up.
   void erase(std::uint32_t i) {
     CHECK(i < size_);
-    for (; i + 1 < size_; ++i) (*this)[i] = std::move((*this)[i + 1]);
-    at(i)->~T();
-    --size_;
+    erase_if(i, i + 1, [](const T&) { return true; });
+  }
+  // Those of [from, to) of which fn says so, in one pass.
+  template <typename Fn>
+  void erase_if(std::uint32_t from, std::uint32_t to, Fn&& fn) {
+    CHECK(from <= to && to <= size_);
+    std::uint32_t kept = from;
+    for (std::uint32_t i = from; i < size_; ++i) {
+      if (i < to && fn((*this)[i])) continue;
+      if (kept != i) (*this)[kept] = std::move((*this)[i]);
+      ++kept;
+    }
+    for (std::uint32_t i = kept; i < size_; ++i) at(i)->~T();
+    size_ = kept;
   }
 
  private:

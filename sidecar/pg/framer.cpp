@@ -4,6 +4,25 @@
 
 namespace carpool::pg {
 
+std::uint32_t Framer::length_max(char type) const {
+  if (side_ == Side::FromServer) return kFrameMax - 1;
+  switch (type) {
+    case 'C':  // Close
+    case 'D':  // Describe
+    case 'E':  // Execute
+    case 'X':  // Terminate
+    case 'c':  // CopyDone
+    case 'f':  // CopyFail
+      return kSmallMax;
+    case 'H':  // Flush
+    case 'S':  // Sync
+      // With a body PostgreSQL calls them an error, which no answer of theirs could stand for.
+      return 4;
+    default:
+      return kFrameMax - 1;
+  }
+}
+
 std::uint32_t Framer::needed(char type, std::uint32_t total) const {
   if (side_ == Side::FromServer) {
     switch (type) {
@@ -45,7 +64,7 @@ Frame Framer::next(ByteSpan in) const {
   if (in.size() < kHeaderSize) return frame;
   const std::uint32_t length = load_u32(in.data() + 1);
   frame.type = static_cast<char>(in[0]);
-  if (length < 4 || length >= kFrameMax) {
+  if (length < 4 || length > length_max(frame.type)) {
     frame.kind = Frame::Kind::Bad;
     return frame;
   }

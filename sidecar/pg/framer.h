@@ -10,7 +10,8 @@
 // Invariant: body_left_ > 0 exactly while a Head's message is unfinished, and every byte taken was
 // given out exactly once, in order.
 //
-// Source: PostgreSQL manual, chapter "Frontend/Backend Protocol", "Message Formats".
+// Source: PostgreSQL manual, chapter "Frontend/Backend Protocol", "Message Formats";
+// src/backend/tcop/postgres.c, SocketBackend().
 #pragma once
 
 #include <cstdint>
@@ -44,6 +45,9 @@ class Framer {
   static constexpr std::uint32_t kHeaderSize = 5;
   // PostgreSQL's own limit (MaxAllocSize).
   static constexpr std::uint32_t kFrameMax = 1u << 30;
+  // Of a client's message that brings no text and no data (PQ_SMALL_MESSAGE_LIMIT): so it is always
+  // Whole. A longer one is Bad.
+  static constexpr std::uint32_t kSmallMax = 10'000;
   // Query and Parse are held whole up to this.
   static constexpr std::uint32_t kTextMax = 1u << 20;
   // And a password, as PostgreSQL does (PG_MAX_AUTH_TOKEN_LENGTH).
@@ -62,6 +66,8 @@ class Framer {
   bool at_boundary() const { return body_left_ == 0; }
 
  private:
+  // The largest length word.
+  std::uint32_t length_max(char type) const;
   // How much of a message of this type and size must be there before it is given out.
   std::uint32_t needed(char type, std::uint32_t total) const;
 

@@ -53,6 +53,7 @@ class ReplyQueue {
     bool forward = true;     // to the client; else swallow
     bool ended = false;      // `entry` is complete (or failed)
     bool failed = false;     // by an ErrorResponse
+    bool broken = false;     // what comes next cannot be told apart: the connection is to be closed
     Entry* entry = nullptr;  // whose reply it is; null: nobody's. Valid until the next call
   };
 
@@ -72,7 +73,7 @@ class ReplyQueue {
   // 'I', 'T' or 'E' of the last ReadyForQuery.
   char status() const { return status_; }
   // Whether the server is taking COPY data from the client.
-  bool copy_in() const { return copy_in_; }
+  bool copy_in() const { return copy_ == Copy::In; }
   // Whether requests were sent that no Sync has closed: the server will not say ReadyForQuery, even
   // where all of them are answered, and stays in a transaction.
   bool batch_open() const { return batch_ == Batch::Open; }
@@ -86,7 +87,9 @@ class ReplyQueue {
   // one of its own that is still under way.
   bool owes_ready() const { return readies_ > 0 || maybe_ > 0; }
   // Whether a COPY takes data, or may do so yet: what is no part of it must wait.
-  bool copying() const { return copy_in_ || ignored_ > 0 || maybe_ > 0; }
+  bool copying() const { return copy_in() || ignored_ > 0 || maybe_ > 0; }
+  // Whether the COPY at hand has passed over a Sync, if it has not failed before it.
+  bool passes_over_syncs() const { return ignored_ > 0; }
   // Whether a Sync of the client's is under way: where a COPY fails, it may not be answered.
   bool owes_sync() const;
 
@@ -95,6 +98,9 @@ class ReplyQueue {
   // behind a Sync of Carpool's, since the server may be skipping to one.
   bool needs_fence() const;
   bool has_fence() const { return fences_ > 0; }
+  // The same where the client has begun another batch, which is not to be closed for it: a Flush
+  // brings a reply of that.
+  bool needs_flush() const { return maybe_ > 0 && fences_ == 0 && batch_ == Batch::Open; }
   // The reply to the fence that is under way has come: all before it has been answered, or was
   // skipped.
   template <typename Skipped>
@@ -122,9 +128,7 @@ class ReplyQueue {
   bool front_is_local() const { return front_is(Wire::Local); }
   Entry& pop_local() {
     release();
-    Entry& entry = pop();
-    pop_copy_ends();
-    return entry;
+    return pop();
   }
 
   // Each that is under way, until fn says true; whether it did.
@@ -161,11 +165,19 @@ class ReplyQueue {
     answered_ = 0;
   }
   Entry& pop();
-  void pop_copy_ends();
   void drop_copy_end_behind_front();
-  void drop_ignored_syncs();
+  bool drop_ignored_syncs();
   void ready_in_doubt(Verdict& verdict);
   void end_doubt();
+  // Whether what stands behind the front and before `end` is more than a COPY's: of that nobody can
+  // tell whether an error in doubt skips it.
+  bool behind_is_the_clients(std::uint32_t end) const {
+    for (std::uint32_t i = answered_ + 1; i < end; ++i) {
+      const Wire wire = wire_of(entries_[i]);
+      if (wire != Wire::CopyEnd && wire != Wire::Local && !is_ours(entries_[i])) return true;
+    }
+    return false;
+  }
   template <typename Skipped>
   void fail(Verdict& verdict, Skipped&& skipped);
 
@@ -178,7 +190,13 @@ class ReplyQueue {
   std::uint32_t fences_ = 0;
   char status_ = 'I';
   Batch batch_ = Batch::Closed;
-  bool copy_in_ = false;
+  // The COPY of the statement at the front.
+  enum class Copy : std::uint8_t {
+    None,   // it has not begun, or is over
+    In,     // it takes data
+    Ended,  // the client has sent its end, too
+  };
+  Copy copy_ = Copy::None;
   bool fence_came_ = false;  // of the fence at the front
 };
 
@@ -216,14 +234,14 @@ Entry* ReplyQueue<Entry>::sent(Kind kind) {
   const Wire wire = wire_of(kind);
   const bool ours = is_ours(kind);
   if (wire == Wire::Sync) {
-    if (copy_in_) {
+    if (copy_in()) {
       ++ignored_;
       return nullptr;
     }
   } else if (wire != Wire::Fence && batch_ == Batch::Skipping) {
     return nullptr;
   } else if (wire == Wire::CopyEnd) {
-    copy_in_ = false;
+    if (copy_in()) copy_ = Copy::Ended;
     if (outstanding() == 0) return nullptr;  // the COPY has failed meanwhile: the server drops it
   }
   note_sent(wire, ours);
@@ -279,38 +297,45 @@ Entry& ReplyQueue<Entry>::pop() {
   CHECK(outstanding() > 0);
   Entry& entry = entries_[answered_++];
   if (asks_for_ready(entry)) --readies_;
+  // The end of a COPY is never the front: behind what is answered it ends none any more.
+  while (front_is(Wire::CopyEnd)) ++answered_;
   return entry;
-}
-
-template <typename Entry>
-void ReplyQueue<Entry>::pop_copy_ends() {
-  while (front_is(Wire::CopyEnd)) pop();
 }
 
 // One simple query may hold several COPYs: the end of this one must not count for the next.
 template <typename Entry>
 void ReplyQueue<Entry>::drop_copy_end_behind_front() {
-  const std::uint32_t next = answered_ + 1;
+  std::uint32_t next = answered_ + 1;
+  while (next < entries_.size() && wire_of(entries_[next]) == Wire::Local) ++next;
   if (next < entries_.size() && wire_of(entries_[next]) == Wire::CopyEnd) entries_.erase(next);
 }
 
 // The Syncs that reach a server while it reads COPY data are those behind the front and before
-// the client's CopyDone. Where something else is under way there, which no COPY may read, the COPY
-// fails before it reads anything, or the server ends.
+// the client's CopyDone. False where something else is under way behind one of them, which no COPY
+// may read: whether the COPY fails before it, and where, cannot be told.
 template <typename Entry>
-void ReplyQueue<Entry>::drop_ignored_syncs() {
-  if (outstanding() == 0) return;
+bool ReplyQueue<Entry>::drop_ignored_syncs() {
+  if (outstanding() == 0) return true;
   const std::uint32_t first = answered_ + 1;
   std::uint32_t end = first;
-  while (end < entries_.size() && wire_of(entries_[end]) == Wire::Sync) ++end;
-  if (end < entries_.size()) copy_in_ = false;  // the client has already ended it
-  if (end < entries_.size() && wire_of(entries_[end]) != Wire::CopyEnd) return;
-  for (; end > first; --end) {
-    if (!is_ours(entries_[first])) --readies_;
-    ++ignored_;
-    entries_.erase(first);
+  std::uint32_t syncs = 0;
+  std::uint32_t theirs = 0;
+  for (; end < entries_.size(); ++end) {
+    const Wire wire = wire_of(entries_[end]);
+    if (wire == Wire::Local) continue;  // is not sent
+    if (wire != Wire::Sync) break;
+    ++syncs;
+    if (!is_ours(entries_[end])) ++theirs;
   }
+  if (end < entries_.size()) {
+    copy_ = Copy::Ended;  // the client has already ended it
+    if (wire_of(entries_[end]) != Wire::CopyEnd) return syncs == 0;
+  }
+  ignored_ += syncs;
+  readies_ -= theirs;
+  entries_.erase_if(first, end, [](const Entry& entry) { return wire_of(entry) == Wire::Sync; });
   if (front_is(Wire::Execute)) batch_ = ends_with_ready() ? Batch::Closed : Batch::Open;
+  return true;
 }
 
 // A ReadyForQuery that is a Sync's, and it may be one or the other's. All look the same.
@@ -337,7 +362,6 @@ void ReplyQueue<Entry>::end_doubt() {
   }
   maybe_ = came_ = 0;
   while (front_is(Wire::Sync)) pop();
-  pop_copy_ends();
 }
 
 template <typename Entry>
@@ -356,6 +380,7 @@ void ReplyQueue<Entry>::fail(Verdict& verdict, Skipped&& skipped) {
          wire_of(entries_[sync]) != Wire::Fence) {
     ++sync;
   }
+  if (maybe_ > 0 && behind_is_the_clients(sync)) verdict.broken = true;
   if (sync == entries_.size()) batch_ = Batch::Skipping;
   for (std::uint32_t i = sync - 1; i > answered_; --i) {
     if (wire_of(entries_[i]) != Wire::CopyEnd) skipped(entries_[i]);
@@ -371,17 +396,19 @@ typename ReplyQueue<Entry>::Verdict ReplyQueue<Entry>::reply(char type, char sta
   Verdict verdict;
   if (type == 'Z') {
     status_ = status;
-    copy_in_ = false;
+    copy_ = Copy::None;
     if (maybe_ > 0 && !front_is(Wire::Query)) {
       ready_in_doubt(verdict);
       return verdict;
     }
-  } else if (maybe_ > 0 && (outstanding() == 0 || front_is(Wire::Sync))) {
+  } else if (maybe_ > 0) {
     end_doubt();
   }
   if (outstanding() == 0) {
     // Asynchronous: notices, parameters, notifications.
     if (type == 'Z' && batch_ == Batch::Skipping) batch_ = Batch::Closed;
+    // But an error has skipped something, and nobody knows what.
+    verdict.broken = type == 'E';
     return verdict;
   }
   verdict.entry = front();
@@ -404,7 +431,6 @@ typename ReplyQueue<Entry>::Verdict ReplyQueue<Entry>::reply(char type, char sta
       verdict.forward = !is_ours(*verdict.entry);
       verdict.ended = true;
       ignored_ = 0;
-      pop_copy_ends();
       break;
     case '1':
     case '2':
@@ -422,23 +448,24 @@ typename ReplyQueue<Entry>::Verdict ReplyQueue<Entry>::reply(char type, char sta
       verdict.ended = true;
       break;
     case 'C':
-      copy_in_ = false;
       ignored_ = 0;
       if (wire != Wire::Execute) {
-        drop_copy_end_behind_front();
+        // Of a statement that was none it must not be taken: it is that of the COPY to come.
+        if (copy_ == Copy::Ended) drop_copy_end_behind_front();
+        copy_ = Copy::None;
         break;
       }
+      copy_ = Copy::None;
       pop();
       verdict.ended = true;
-      pop_copy_ends();
       break;
     case 'G':
     case 'W':
-      copy_in_ = true;
-      drop_ignored_syncs();
+      copy_ = Copy::In;
+      verdict.broken = !drop_ignored_syncs();
       break;
     case 'E':
-      copy_in_ = false;
+      copy_ = Copy::None;
       fail(verdict, skipped);
       break;
     default:
