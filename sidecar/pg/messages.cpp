@@ -75,6 +75,17 @@ void append_describe(Bytes& out, char kind, std::string_view name) {
   append_named(out, 'D', kind, name);
 }
 
+void append_bind(Bytes& out, std::string_view portal, std::string_view statement) {
+  constexpr std::uint16_t kNone = 0;
+  append_u8(out, 'B');
+  append_u32(out, static_cast<std::uint32_t>(4 + portal.size() + 1 + statement.size() + 1 + 6));
+  append_cstring(out, portal);
+  append_cstring(out, statement);
+  append_u16(out, kNone);  // formats of parameters
+  append_u16(out, kNone);  // parameters
+  append_u16(out, kNone);  // formats of results
+}
+
 void append_sync(Bytes& out) {
   append_empty(out, 'S');
 }

@@ -28,6 +28,8 @@ void append_parse(Bytes& out, std::string_view name, ByteSpan query_and_types);
 // `kind`: 'S' statement, 'P' portal.
 void append_close(Bytes& out, char kind, std::string_view name);
 void append_describe(Bytes& out, char kind, std::string_view name);
+// Of a statement without parameters, all results as text.
+void append_bind(Bytes& out, std::string_view portal, std::string_view statement);
 void append_sync(Bytes& out);
 void append_copy_fail(Bytes& out, std::string_view reason);
 void append_empty(Bytes& out, char type);

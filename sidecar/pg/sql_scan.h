@@ -58,6 +58,9 @@ Scan scan(std::string_view sql, const ScanOptions& options = {});
 // that calls no function, because it has no parenthesis, and makes no table. False says nothing.
 bool leaves_nothing(std::string_view sql);
 
+// The memory of it.
+std::size_t bytes_of(const Scan& scan);
+
 // Whether the effects depend on what a Bind brings.
 bool wants_values(const Scan& scan);
 

@@ -292,6 +292,12 @@ bool wants_values(const Scan& scan) {
   return false;
 }
 
+std::size_t bytes_of(const Scan& scan) {
+  std::size_t bytes = scan.effects.size() * sizeof(SessionEffect);
+  for (const SessionEffect& effect : scan.effects) bytes += effect.name.size() + effect.sql.size();
+  return bytes;
+}
+
 Scan with_values(const Scan& scan, ByteSpan bind, TextEncoding encoding) {
   using Kind = SessionEffect::Kind;
   Scan out = scan;

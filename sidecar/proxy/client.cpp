@@ -115,8 +115,11 @@ void Client::on_readable() {
   // At the end of this turn there will be room, or nothing more to be done about it.
   if (server_ == nullptr && proxy_.memory().level() == MemoryGuard::Level::Critical) return;
   const std::span<std::uint8_t> shared = proxy_.loop().read_buffer();
+  // A byte that goes on with what has come before it begins no handshake: 0x16 is the code of an
+  // SSLRequest, too.
   if (state_ == ClientState::Startup && !ssl_asked_ && stream_.tls() == nullptr &&
-      proxy_.gatekeeper().tls() != nullptr && stream_.peek() == pg::kTlsHandshake) {
+      pending_.empty() && proxy_.gatekeeper().tls() != nullptr &&
+      stream_.peek() == pg::kTlsHandshake) {
     direct_tls_ = true;
     if (!start_tls()) return close();
   }
@@ -235,9 +238,17 @@ std::size_t Client::process_requests(ByteSpan in) {
       break;
     }
     Lease& lease = server_->lease();
-    held_ = lease.requests().full() || lease.must_wait(frame) ||
+    if (lease.breaks_copy(frame)) {
+      flush();
+      reject(RejectReason::ProtocolError, "08P01",
+             fmt::format("unexpected message type 0x{:02X} during COPY from stdin",
+                         static_cast<unsigned>(frame.type)));
+      return in.size();
+    }
+    held_ = lease.full() || lease.must_wait(frame) ||
             lease.must_ask(frame, out.rest().subspan(frame.bytes.size()), out);
     if (held_) {
+      lease.times.waits(proxy_.loop().now_us());
       stream_.pause_reading();
       break;
     }
@@ -246,11 +257,11 @@ std::size_t Client::process_requests(ByteSpan in) {
     Bytes answer;
     const bool drops = lease.requests().drops() && frame.type != 'S';
     const Lease::Taken taken = lease.request(frame, out, answer);
-    dropping_ = !frame.last && (drops || taken == Lease::Taken::RefusedQuery ||
-                                taken == Lease::Taken::RefusedBatch);
+    dropping_ = !frame.last && (drops || taken != Lease::Taken::Yes);
     if (!answer.empty()) stream_.write(answer);
     switch (taken) {
       case Lease::Taken::Yes:
+      case Lease::Taken::Replaced:
       case Lease::Taken::RefusedQuery:
         break;
       case Lease::Taken::RefusedBatch:

@@ -5,6 +5,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "pg/error_response.h"
 #include "pg/messages.h"
 
@@ -55,6 +57,7 @@ bool Lease::any_mention(Fn&& fn) const {
 
 Taken Lease::request(const pg::Frame& frame, Outgoing& out, Bytes& answer) {
   const std::size_t size = frame.bytes.size();
+  if (stage_ == Stage::Fresh) stage_ = Stage::Lent;
   if (requests_.drops() && frame.type != 'S') {
     out.drop(size);  // the server would ignore it
     return Taken::Yes;
@@ -95,14 +98,27 @@ Taken Lease::request(const pg::Frame& frame, Outgoing& out, Bytes& answer) {
   return Taken::Yes;
 }
 
+namespace {
+
+// What PostgreSQL reads while it takes the data of a COPY.
+bool is_copys(char type) {
+  return type == 'd' || type == 'c' || type == 'f' || type == 'H' || type == 'S';
+}
+
+}  // namespace
+
 bool Lease::must_wait(const pg::Frame& frame) const {
   if (shape_ == Shape::Asked || restoring_ != Restoring::No || requests_.has_fence()) return true;
   if (cancels.in_flight() > 0) return true;  // it is for what was sent before
-  const auto is_copys = [](char type) {
-    return type == 'd' || type == 'c' || type == 'f' || type == 'H' || type == 'S';
-  };
-  if (requests_.copying() && !is_copys(frame.type)) return true;
+  // What goes into a COPY that takes data ends the connection, as PostgreSQL does it: nothing that
+  // could be waited for would come.
+  if (requests_.copying() && !requests_.copy_in() && !is_copys(frame.type)) return true;
+  // What is prepared behind it would be taken for dropped with the rest, or the other way round.
+  if (dropping_ > 0 && !is_copys(frame.type)) return true;
   if (!requests_.owes_ready()) return false;
+  // Its session's settings are not in force before that has been answered, and restored.
+  const bool in_doubt = resetting_ > 0 || !in_step();
+  if (in_doubt && !requests_.batch_open() && !is_copys(frame.type)) return true;
   // What is cut off by its time must take nothing else along: PostgreSQL sends a cancel's signal
   // twice (signal_child() of postmaster.c), and the second would meet what was pipelined.
   if (transaction_terms().query_timeout_us > 0 && !requests_.batch_open() &&
@@ -138,17 +154,57 @@ bool Lease::must_wait(const pg::Frame& frame) const {
   });
 }
 
-Taken Lease::refuse(bool simple, std::string_view sqlstate, const std::string& message,
-                    Bytes& answer) {
-  Bytes bytes;
-  pg::append_error(bytes, pg::Severity::Error, sqlstate, message);
-  if (simple) pg::append_ready_for_query(bytes, requests_.status());
-  if (requests_.idle()) {
-    append(answer, bytes);
-  } else {
-    sent(ask::Refusal{{}, std::move(bytes), simple});
+Taken Lease::refuse(const pg::Frame& frame, std::string_view sqlstate, const std::string& message,
+                    Outgoing& out, Bytes& answer) {
+  // No client has a statement of that name.
+  constexpr std::string_view kNoStatement = "carpool: refused";
+  out.drop(frame.bytes.size());
+  const bool simple = frame.type == 'Q';
+  if (requests_.idle() && requests_.status() == 'I' && !requests_.batch_open()) {
+    // Nothing fails but this, and PostgreSQL need not know.
+    pg::append_error(answer, pg::Severity::Error, sqlstate, message);
+    if (simple) pg::append_ready_for_query(answer, requests_.status());
+    return simple ? Taken::RefusedQuery : Taken::RefusedBatch;
   }
-  return simple ? Taken::RefusedQuery : Taken::RefusedBatch;
+  if (simple) {
+    pg::append_query(out.insert(), fmt::format("EXECUTE \"{}\"", kNoStatement));
+    server_.unnamed.set({});
+    client_->unnamed = {};
+    sent(ask::Refused<pg::Wire::Query>{{}, {std::string(sqlstate), message}});
+  } else {
+    pg::append_bind(out.insert(), "", kNoStatement);
+    sent(ask::Refused<pg::Wire::Bind>{{}, {std::string(sqlstate), message}});
+  }
+  return Taken::Replaced;
+}
+
+bool Lease::resets(const pg::Scan& scan) {
+  using Kind = pg::SessionEffect::Kind;
+  return std::any_of(scan.effects.begin(), scan.effects.end(), [](const auto& effect) {
+    return effect.kind == Kind::Reset || effect.kind == Kind::ResetAll ||
+           effect.kind == Kind::DiscardAll;
+  });
+}
+
+bool Lease::drops_statements(const pg::Scan& scan) {
+  using Kind = pg::SessionEffect::Kind;
+  return std::any_of(scan.effects.begin(), scan.effects.end(), [](const auto& effect) {
+    return effect.kind == Kind::DeallocateAll || effect.kind == Kind::DiscardAll;
+  });
+}
+
+void Lease::over(const Request& request) {
+  if (mention(request)) --mentions_;
+  if (queued_bytes_ == 0) return;  // so has each that resets or drops something
+  std::visit(
+      [this](const auto& kind) {
+        queued_bytes_ -= bytes_of(kind);
+        const pg::Scan* scan = scan_of(kind);
+        if (scan == nullptr) return;
+        if (resetting_ > 0 && resets(*scan)) --resetting_;
+        if (dropping_ > 0 && drops_statements(*scan)) --dropping_;
+      },
+      request);
 }
 
 pg::StatementRef Lease::intern(ByteSpan body, bool unnamed) {
@@ -184,6 +240,10 @@ void Lease::restore(Restoring which, Outgoing& out) {
   restore_texts_ = static_cast<std::uint8_t>(texts.size());
 }
 
+bool Lease::breaks_copy(const pg::Frame& frame) const {
+  return requests_.copy_in() && requests_.passes_over_syncs() && !is_copys(frame.type);
+}
+
 void Lease::fail_copy(Outgoing& out) {
   pg::append_copy_fail(out.insert(), "the client has left");
   sent(ask::CopyFail{});
@@ -201,7 +261,7 @@ void Lease::roll_back_batch(Outgoing& out) {
 // in its ParameterDescription. It can be prepared and described in any transaction, also in one
 // that has failed, and leaves nothing.
 void Lease::fence(const std::array<std::uint32_t, 4>& token, Outgoing& out) {
-  constexpr std::string_view kName = "carpool_fence";
+  const std::string name = fmt::format("carpool_fence_{:08x}", token[0]);
   Bytes& bytes = out.insert();
   pg::append_sync(bytes);
   sent(ask::OwnSync{});
@@ -209,9 +269,9 @@ void Lease::fence(const std::array<std::uint32_t, 4>& token, Outgoing& out) {
   append_cstring(body, "ROLLBACK");
   append_u16(body, static_cast<std::uint16_t>(token.size()));
   for (const std::uint32_t type : token) append_u32(body, type);
-  pg::append_parse(bytes, kName, body);
-  pg::append_describe(bytes, 'S', kName);
-  pg::append_close(bytes, 'S', kName);
+  pg::append_parse(bytes, name, body);
+  pg::append_describe(bytes, 'S', name);
+  pg::append_close(bytes, 'S', name);
   pg::append_sync(bytes);
   sent(ask::Fence{{}, token});
   stage_ = Stage::Uncertain;
@@ -267,7 +327,7 @@ Remains Lease::remains(const config::Pool& now) const {
   } else if (server_.ends_when_idle()) {
     left = Left::Settings;
   }
-  return {requests_.status(), left};
+  return {requests_.status(), left, requests_.batch_open() || requests_.skipping()};
 }
 
 void Lease::reset(std::string_view sql, Outgoing& out) {

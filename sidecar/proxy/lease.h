@@ -73,6 +73,8 @@ class Lease {
 
   // ---- its end
 
+  // It has taken no request of its client yet: what is answered is Carpool's own.
+  bool is_fresh() const { return stage_ == Stage::Fresh; }
   // What is under way, for lease_end.h.
   UnderWay under_way(bool inside_message) const;
   // And what stands between it and the next, once nothing is; `now`: the pool's settings.
@@ -86,6 +88,8 @@ class Lease {
 
   enum class Taken : std::uint8_t {
     Yes,
+    Replaced,      // likewise, and something else goes to the server: what follows of the message
+                   // does not
     RefusedQuery,  // a simple query was answered with an error and a ReadyForQuery
     RefusedBatch,  // an error; the client's messages are to be dropped up to its Sync
     NotProtocol,   // the message cannot be read: the connection is to be closed
@@ -94,6 +98,9 @@ class Lease {
   // must go to the client at once, because nothing is owed to it before that.
   Taken request(const pg::Frame& frame, Outgoing& out, Bytes& answer);
 
+  // No more is taken from the client before something has been answered.
+  bool full() const { return requests_.full() || queued_bytes_ > kQueuedBytesMax; }
+
   // Whether its last message asks for all replies so far: what is not answered runs.
   bool flushed() const { return flushed_; }
 
@@ -101,9 +108,12 @@ class Lease {
   // because a name that it uses may change with that, or a COPY may fail; it is to be offered again
   // then.
   bool must_wait(const pg::Frame& frame) const;
-  // The same, for a Bind whose client reads rows as its statement was described to it before, where
-  // it is not known that this server's are like that: asks the server, in `out`. `behind` is what
-  // the client has sent after the message. Just before request().
+  // Whether what the message leads to cannot be followed: it goes into a COPY, behind a Sync that
+  // this has passed over or not. PostgreSQL ends the connection.
+  bool breaks_copy(const pg::Frame& frame) const;
+  // Whether it must wait, for a Bind whose client reads rows as its statement was described to it
+  // before, where it is not known that this server's are like that: asks the server, in `out`.
+  // `behind` is what the client has sent after the message. Just before request().
   bool must_ask(const pg::Frame& frame, ByteSpan behind, Outgoing& out);
 
   // ---- Carpool's own
@@ -163,9 +173,9 @@ class Lease {
   Bytes take_batch();
   std::optional<Instead> failed(Requests::Verdict& verdict, const Failure& failure);
   void parameter(std::string_view name, std::string_view value);
-  // What to tell the client now that it is the front's turn, which Carpool answers itself;
-  // `*ends_query`: it holds a ReadyForQuery.
-  Bytes local_answer(bool* ends_query);
+  // What to tell the client, if it is still there, now that it is the front's turn, which Carpool
+  // answers itself.
+  Bytes local_answer();
   // The reply to a fence that is under way has come, if this ParameterDescription is it.
   void maybe_fence(ByteSpan body);
 
@@ -189,8 +199,11 @@ class Lease {
  private:
   // A row that is larger is not of functions that lock.
   static constexpr std::size_t kRowBytesMax = 4 * 1024;
-  // Portals with effects, in one transaction or one pipeline.
+  // Portals with effects, in one transaction or one pipeline; and the texts of these.
   static constexpr std::size_t kPortalsMax = 1024;
+  static constexpr std::size_t kPortalBytesMax = 1u << 20;
+  // The names, texts and values that the requests under way keep.
+  static constexpr std::size_t kQueuedBytesMax = 1u << 20;
   // What is told of a statement with a longer name is not remembered: a pipeline may ask for it
   // often.
   static constexpr std::size_t kToldNameMax = 1024;
@@ -198,7 +211,10 @@ class Lease {
   using ScanPtr = std::shared_ptr<const pg::Scan>;
 
   // lease.cpp
-  Taken refuse(bool simple, std::string_view sqlstate, const std::string& message, Bytes& answer);
+  // The message is refused, by an error that PostgreSQL has not said. What PostgreSQL would have
+  // failed with it fails: the transaction, the batch.
+  Taken refuse(const pg::Frame& frame, std::string_view sqlstate, const std::string& message,
+               Outgoing& out, Bytes& answer);
   // For a request that is about to change the unnamed statement to what `text` says.
   UnnamedBefore unnamed_before(std::string_view text = {});
   template <typename Kind>
@@ -210,10 +226,21 @@ class Lease {
     const pg::StatementRef* statement = nullptr;
   };
   static std::optional<Mention> mention(const Request& request);
-  // It is under way no more.
-  void over(const Request& request) {
-    if (mention(request)) --mentions_;
+  // What it keeps, beside itself.
+  template <typename Kind>
+  static std::size_t bytes_of(const Kind& kind);
+  // What must be known to be over before a client's request goes out: what may take its settings
+  // back to those of its startup packet, which the server has not; and what drops all prepared
+  // statements.
+  static bool resets(const pg::Scan& scan);
+  static bool drops_statements(const pg::Scan& scan);
+  template <typename Kind>
+  static const pg::Scan* scan_of(const Kind& kind) {
+    if constexpr (requires { kind.running.scan; }) return kind.running.scan.get();
+    return nullptr;
   }
+  // It is under way no more.
+  void over(const Request& request);
   // Whether one of those under way does, by fn(Mention).
   template <typename Fn>
   bool any_mention(Fn&& fn) const;
@@ -261,7 +288,8 @@ class Lease {
   // Sends a Bind so that PostgreSQL refuses it, as it would one whose result has changed.
   void refuse_changed(const pg::Frame& frame, std::string_view portal, ByteSpan rest,
                       const pg::StatementRef& statement, Outgoing& out);
-  void set_portal(std::string_view portal, ScanPtr scan);
+  // From now on the portal is one of that. What it was before, to put back; null: nothing.
+  std::unique_ptr<PortalBefore> set_portal(std::string_view portal, ScanPtr scan);
   // What the statement of a Bind does with its values, `rest` behind its names.
   ScanPtr bound(const pg::StatementRef& statement, const pg::Frame& frame, ByteSpan rest) const;
 
@@ -275,6 +303,8 @@ class Lease {
   void ended(ask::Clean& query);
   template <typename Kind>
   void undo(Kind&, bool /*failed*/) {}
+  void undo(ask::Bind& bind, bool failed);
+  void undo(ask::BindOther& bind, bool failed);
   void undo(ask::Deallocate& query, bool failed);
   void undo(ask::Parse& parse, bool failed);
   void undo(ask::ParseUnnamed& parse, bool failed);
@@ -308,11 +338,15 @@ class Lease {
   Terms transaction_terms_;
   std::unique_ptr<ClientSession> left_;  // client_, once the client is gone
   Requests requests_;
-  std::uint32_t mentions_ = 0;  // of them, those that have a Mention
+  std::uint32_t mentions_ = 0;   // of them, those that have a Mention
+  std::uint32_t resetting_ = 0;  // of them, those of a text that resets()
+  std::uint32_t dropping_ = 0;   // and that drops_statements()
+  std::size_t queued_bytes_ = 0;
   Reading reading_;
   Batch batch_;
   // Portals whose statement does something to the session; hardly ever any.
   std::vector<std::pair<std::string, ScanPtr>> portals_;
+  std::size_t portal_bytes_ = 0;
   pg::SessionPins pins_;
   Micros pinned_us_ = 0;
   // The last Bind, where its client was not told yet what its result is like: a Describe of the
@@ -330,15 +364,39 @@ class Lease {
   Shape shape_ = Shape::Trusted;
   std::uint8_t restore_texts_ = 0;
   Restoring restoring_ = Restoring::No;
-  enum class Stage : std::uint8_t { Lent, Uncertain, Reset };
-  Stage stage_ = Stage::Lent;
+  enum class Stage : std::uint8_t {
+    Fresh,  // nothing of the client's has been taken yet
+    Lent,
+    Uncertain,  // what may have been left is not known
+    Reset,
+  };
+  Stage stage_ = Stage::Fresh;
 };
 
 template <typename Kind>
 Request* Lease::sent(Kind kind) {
+  const std::size_t bytes = bytes_of(kind);
+  const pg::Scan* scan = scan_of(kind);
+  const bool is_resetting = scan != nullptr && resets(*scan);
+  const bool is_dropping = scan != nullptr && drops_statements(*scan);
   Request* request = requests_.sent(std::move(kind));
-  if (request != nullptr && mention(*request)) ++mentions_;
+  if (request == nullptr) return nullptr;
+  queued_bytes_ += bytes;
+  if (is_resetting) ++resetting_;
+  if (is_dropping) ++dropping_;
+  if (mention(*request)) ++mentions_;
   return request;
+}
+
+template <typename Kind>
+std::size_t Lease::bytes_of(const Kind& kind) {
+  std::size_t bytes = 0;
+  if constexpr (requires { kind.name; }) bytes += kind.name.size();
+  if (const pg::Scan* scan = scan_of(kind)) bytes += pg::bytes_of(*scan);
+  if constexpr (requires { kind.before->bytes; }) {
+    if (kind.before) bytes += kind.before->bytes;
+  }
+  return bytes;
 }
 
 }  // namespace carpool::proxy

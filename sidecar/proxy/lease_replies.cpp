@@ -43,6 +43,13 @@ Running* telling(Request* request) {
   return running == nullptr || running->scan == nullptr ? nullptr : running;
 }
 
+// Null where Carpool has not refused it.
+const RefusedAs* refused(const Request& request) {
+  if (const auto* query = std::get_if<ask::Refused<pg::Wire::Query>>(&request)) return &query->as;
+  if (const auto* batch = std::get_if<ask::Refused<pg::Wire::Bind>>(&request)) return &batch->as;
+  return nullptr;
+}
+
 template <typename... Fns>
 struct Overloaded : Fns... {
   using Fns::operator()...;
@@ -203,7 +210,10 @@ void Lease::ended(ask::Clean& query) {
 void Lease::ready(char status) {
   if (requests_.idle()) {
     // Not those of a batch that has been sent meanwhile: their Execute may be still to come.
-    if (status == 'I') portals_.clear();
+    if (status == 'I') {
+      portals_.clear();
+      portal_bytes_ = 0;
+    }
     reading_.settled(status);
   }
   for (pg::SessionFollower* follower : {&server_.follower, &client_->follower}) {
@@ -222,15 +232,10 @@ void Lease::parameter(std::string_view name, std::string_view value) {
   client_->follower.learn(name, value, server_.reported);
 }
 
-Bytes Lease::local_answer(bool* ends_query) {
-  Request& request = requests_.pop_local();
+Bytes Lease::local_answer() {
+  const Request& request = requests_.pop_local();
   over(request);
   Bytes bytes;
-  *ends_query = false;
-  if (auto* refusal = std::get_if<ask::Refusal>(&request)) {
-    *ends_query = refusal->ends_query;
-    return std::move(refusal->answer);
-  }
   pg::append_empty(bytes, std::holds_alternative<ask::Prepared>(request) ? '1' : '3');
   return bytes;
 }
@@ -286,11 +291,15 @@ std::optional<Lease::Instead> Lease::failed(Requests::Verdict& verdict, const Fa
   } else if (lost || has_changed(failure)) {
     // Every server's plan for it is old, or gone: each prepares it again before its next use.
     const bool foreign = std::holds_alternative<ask::Other<pg::Wire::Parse>>(request) ||
-                         std::holds_alternative<ask::Other<pg::Wire::Bind>>(request) ||
-                         std::holds_alternative<ask::Other<pg::Wire::Describe>>(request);
+                         std::holds_alternative<ask::BindOther>(request) ||
+                         std::holds_alternative<ask::Other<pg::Wire::Describe>>(request) ||
+                         refused(request) != nullptr;
     pg::StatementRef statement = statement_of(request);
     if (!statement && !foreign) statement = server_.unnamed.statement;
     if (statement) statement->version++;
+  }
+  if (const RefusedAs* told = refused(request); told != nullptr && lost) {
+    instead = {told->sqlstate, told->message, {}};
   }
   if (const auto* parse = std::get_if<ask::ParseRefused>(&request)) {
     if (failure.sqlstate == pg::sqlstate::kDuplicatePreparedStatement) {
@@ -370,6 +379,12 @@ void Lease::undo(ask::DropUnnamed& close, bool failed) {
   if (!close.before.first) undo_unnamed(close.before, failed, false);
 }
 
+void Lease::undo(ask::Bind& bind, bool /*failed*/) {
+  if (bind.before) set_portal(bind.before->name, std::move(bind.before->scan));
+}
+void Lease::undo(ask::BindOther& bind, bool /*failed*/) {
+  if (bind.before) set_portal(bind.before->name, std::move(bind.before->scan));
+}
 void Lease::undo(ask::Deallocate& query, bool /*failed*/) {
   if (query.on_server) server_.statements.restore(query.on_server, query.version);
   client_->statements.set(query.name, query.statement);

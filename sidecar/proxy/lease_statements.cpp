@@ -130,8 +130,7 @@ Taken Lease::bind(const pg::Frame& frame, Outgoing& out) {
   const ByteSpan rest = reader.rest();
   if (name.empty()) {
     ensure_unnamed(out);
-    set_portal(portal, bound(client_->unnamed, frame, rest));
-    sent(ask::Bind{});
+    sent(ask::Bind{{}, {}, set_portal(portal, bound(client_->unnamed, frame, rest))});
     out.pass(frame.bytes.size());
     return Taken::Yes;
   }
@@ -139,8 +138,7 @@ Taken Lease::bind(const pg::Frame& frame, Outgoing& out) {
   if (found == nullptr) {
     // PREPAREd in SQL, or not at all: PostgreSQL knows.
     free_name(name, out);
-    set_portal(portal, nullptr);
-    sent(ask::Other<pg::Wire::Bind>{});
+    sent(ask::BindOther{{}, set_portal(portal, nullptr)});
     out.pass(frame.bytes.size());
     return Taken::Yes;
   }
@@ -156,11 +154,10 @@ Taken Lease::bind(const pg::Frame& frame, Outgoing& out) {
     bound_.portal = portal;
     bound_.name = name;
   }
-  set_portal(portal, bound(statement, frame, rest));
   append_body(out.insert(), 'B', portal, statement->server_name, rest,
               rest.size() + (frame.total - frame.bytes.size()));
   out.drop(frame.bytes.size());
-  sent(ask::Bind{{}, statement});
+  sent(ask::Bind{{}, statement, set_portal(portal, bound(statement, frame, rest))});
   return Taken::Yes;
 }
 
@@ -211,16 +208,27 @@ Lease::ScanPtr Lease::bound(const pg::StatementRef& statement, const pg::Frame& 
   return std::make_shared<const pg::Scan>(pg::with_values(*statement->scan, rest, encoding));
 }
 
-void Lease::set_portal(std::string_view portal, ScanPtr scan) {
+std::unique_ptr<PortalBefore> Lease::set_portal(std::string_view portal, ScanPtr scan) {
+  std::unique_ptr<PortalBefore> before;
   for (auto i = portals_.begin(); i != portals_.end(); ++i) {
     if (i->first != portal) continue;
+    const std::size_t bytes = pg::bytes_of(*i->second);
+    before = std::make_unique<PortalBefore>(
+        PortalBefore{i->first, std::move(i->second), i->first.size() + bytes});
     portals_.erase(i);
+    portal_bytes_ -= bytes;
     break;
   }
-  if (scan == nullptr) return;
-  // The client keeps its server, so that what they do need not be known.
-  if (portals_.size() >= kPortalsMax) return pin_too_complex();
-  portals_.emplace_back(portal, std::move(scan));
+  if (scan == nullptr) return before;
+  portal_bytes_ += pg::bytes_of(*scan);
+  if (portals_.size() >= kPortalsMax || portal_bytes_ > kPortalBytesMax) {
+    // The client keeps its server, so that what they do need not be known.
+    portal_bytes_ -= pg::bytes_of(*scan);
+    pin_too_complex();
+  } else {
+    portals_.emplace_back(portal, std::move(scan));
+  }
+  return before;
 }
 
 Taken Lease::execute(const pg::Frame& frame, Outgoing& out) {
@@ -234,8 +242,11 @@ Taken Lease::execute(const pg::Frame& frame, Outgoing& out) {
       runs(*scan);
     }
   }
+  const bool drops = execute.running.scan != nullptr && drops_statements(*execute.running.scan);
   sent(std::move(execute));
   out.pass(frame.bytes.size());
+  // What comes behind it waits for its answer.
+  if (drops) pg::append_empty(out.insert(), 'H');
   return Taken::Yes;
 }
 

@@ -32,11 +32,11 @@ Taken Lease::query(const pg::Frame& frame, Outgoing& out, Bytes& answer) {
   if (scan != nullptr) {
     const std::string why = why_refused(*scan, text, terms().mode, terms().session_state);
     if (!why.empty()) {
-      out.drop(frame.bytes.size());
-      return refuse(true, pg::sqlstate::kFeatureNotSupported, why, answer);
+      return refuse(frame, pg::sqlstate::kFeatureNotSupported, why, out, answer);
     }
     runs(*scan);
-    if (const pg::StatementRef statement = deallocated(*scan)) {
+    const bool whole = frame.kind == pg::Frame::Kind::Whole;
+    if (const pg::StatementRef statement = whole ? deallocated(*scan) : pg::StatementRef()) {
       const pg::StatementRef theirs = on_server(statement, out);
       pg::append_query(out.insert(), "DEALLOCATE " + theirs->server_name);
       out.drop(frame.bytes.size());
@@ -101,8 +101,7 @@ Taken Lease::parse_long(const pg::Frame& frame, std::string_view name, ByteSpan 
   const std::string why =
       why_refused(*scan_of_part(text), text, terms().mode, terms().session_state);
   if (!why.empty()) {
-    out.drop(frame.bytes.size());
-    return refuse(false, pg::sqlstate::kFeatureNotSupported, why, answer);
+    return refuse(frame, pg::sqlstate::kFeatureNotSupported, why, out, answer);
   }
   if (client_->statements.find(name) != nullptr) {
     let_server_refuse(frame, name, rest, out);
@@ -152,18 +151,16 @@ Taken Lease::parse(const pg::Frame& frame, Outgoing& out, Bytes& answer) {
                           tables_.statements.bytes_max();
   const pg::StatementRef came = has_room ? intern(reader.rest(), name.empty()) : pg::StatementRef();
   if (!came) {
-    out.drop(size);
-    return refuse(false, "53200",
+    return refuse(frame, "53200",
                   fmt::format("the prepared statements of this pool have reached {} MiB",
                               tables_.statements.bytes_max() >> 20),
-                  answer);
+                  out, answer);
   }
   if (came->scan != nullptr) {
     const std::string why =
         why_refused(*came->scan, came->text(), terms().mode, terms().session_state);
     if (!why.empty()) {
-      out.drop(size);
-      return refuse(false, pg::sqlstate::kFeatureNotSupported, why, answer);
+      return refuse(frame, pg::sqlstate::kFeatureNotSupported, why, out, answer);
     }
   }
   const std::optional<pg::StatementRef> goes = deallocates(came, out);

@@ -41,6 +41,19 @@ struct OnWire {
   static constexpr bool kOurs = Ours;
 };
 
+// What a portal's statement does to the session: that of the portal that a Bind takes the name of.
+struct PortalBefore {
+  std::string name;
+  std::shared_ptr<const pg::Scan> scan;
+  std::size_t bytes = 0;  // of both
+};
+
+// The error that a client is told instead of PostgreSQL's.
+struct RefusedAs {
+  std::string sqlstate;
+  std::string message;
+};
+
 namespace ask {
 
 // ---- the client's
@@ -71,9 +84,14 @@ struct ParseRefused : OnWire<pg::Wire::Parse> {
 struct ParseUnnamed : OnWire<pg::Wire::Parse> {
   UnnamedBefore before;
 };
-// `statement`: none for the unnamed one.
+// `statement`: none for the unnamed one. `before`: null where there was nothing to know.
 struct Bind : OnWire<pg::Wire::Bind> {
   pg::StatementRef statement;
+  std::unique_ptr<PortalBefore> before;
+};
+// Of a statement that Carpool does not follow.
+struct BindOther : OnWire<pg::Wire::Bind> {
+  std::unique_ptr<PortalBefore> before;
 };
 // One that must not be, since the result is not like what the client was told.
 struct BindChanged : OnWire<pg::Wire::Bind> {
@@ -95,6 +113,12 @@ struct Execute : OnWire<pg::Wire::Execute> {
 struct CloseUnnamed : OnWire<pg::Wire::Close> {
   UnnamedBefore before;
 };
+// In place of a request that Carpool refuses where that fails more than itself, a transaction or a
+// batch: one that PostgreSQL refuses, and whose error is told as this one.
+template <pg::Wire W>
+struct Refused : OnWire<W> {
+  RefusedAs as;
+};
 // Of what Carpool does not follow: the server has it under the client's own name, or in a portal.
 template <pg::Wire W>
 struct Other : OnWire<W> {};
@@ -110,10 +134,6 @@ struct Prepared : OnWire<pg::Wire::Local> {
 struct Closed : OnWire<pg::Wire::Local> {
   std::string name;
   pg::StatementRef statement;
-};
-struct Refusal : OnWire<pg::Wire::Local> {
-  Bytes answer;
-  bool ends_query = false;  // it holds a ReadyForQuery
 };
 
 // ---- Carpool's own
@@ -156,11 +176,12 @@ struct Fence : OnWire<pg::Wire::Fence, true> {
 using Request =
     std::variant<ask::Query, ask::Deallocate, ask::FunctionCall, ask::Parse, ask::ParseRefused,
                  ask::ParseUnnamed, ask::Bind, ask::BindChanged, ask::Describe, ask::DescribeNew,
-                 ask::Execute, ask::CloseUnnamed, ask::Other<pg::Wire::Parse>,
-                 ask::Other<pg::Wire::Bind>, ask::Other<pg::Wire::Describe>,
-                 ask::Other<pg::Wire::Close>, ask::Sync, ask::CopyEnd, ask::Prepared, ask::Closed,
-                 ask::Refusal, ask::Prepare, ask::PrepareUnnamed, ask::DropUnnamed, ask::Drop,
-                 ask::Shape, ask::OwnSync, ask::CopyFail, ask::Clean, ask::Restore, ask::Fence>;
+                 ask::Execute, ask::CloseUnnamed, ask::BindOther, ask::Other<pg::Wire::Parse>,
+                 ask::Other<pg::Wire::Describe>, ask::Other<pg::Wire::Close>,
+                 ask::Refused<pg::Wire::Query>, ask::Refused<pg::Wire::Bind>, ask::Sync,
+                 ask::CopyEnd, ask::Prepared, ask::Closed, ask::Prepare, ask::PrepareUnnamed,
+                 ask::DropUnnamed, ask::Drop, ask::Shape, ask::OwnSync, ask::CopyFail, ask::Clean,
+                 ask::Restore, ask::Fence>;
 
 namespace detail {
 template <typename... Kinds>

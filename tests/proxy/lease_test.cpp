@@ -170,12 +170,19 @@ TEST_F(Lease, LastsAsLongAsTheClientInSessionModeAndIsResetAfterwards) {
 TEST_F(Lease, RefusesATransactionOfSeveralStatementsInStatementMode) {
   config_.pool.mode = config::PoolMode::Statement;
   serve();
+  postgres_.script = [](Backend& backend, const Message& request) {
+    const bool refused = std::string(request.text().c_str()).starts_with("EXECUTE");
+    refused ? backend.error("26000") : backend.complete("SELECT");
+    backend.ready('I');
+  };
   TestClient& first = client();
   first.query("SELECT 1").query("BEGIN").query("SELECT 2");
   ASSERT_TRUE(until([&] { return first.count('Z') == 3; })) << first.types;
   EXPECT_EQ(first.types, "CZEZCZ");
   EXPECT_EQ(first.sqlstate(), "0A000");
-  EXPECT_EQ(postgres_.backends[0]->asked(), "Q:SELECT 1 Q:SELECT 2");
+  // In its place PostgreSQL refuses something else: so it fails what that would have failed.
+  EXPECT_EQ(postgres_.backends[0]->asked(),
+            "Q:SELECT 1 Q:EXECUTE \"carpool: refused\" Q:SELECT 2");
 }
 
 TEST_F(Lease, EndsAClientInStatementModeThatIsInATransactionAllTheSame) {

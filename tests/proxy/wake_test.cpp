@@ -220,13 +220,19 @@ TEST_F(Wake, AGoodbyeBehindAQueryThatIsRefused) {
   TestClient& client = this->client();
   postgres_.script = [](Backend&, const Message&) {};
   client.say(Words().query("SELECT 1").query("BEGIN").message('X', "").bytes);
-  ASSERT_TRUE(until([&] { return postgres_.backends[0]->requests.size() == 1; }));
+  // What it asked last is refused by PostgreSQL, in its order; what it is told is Carpool's word.
+  ASSERT_TRUE(until([&] { return postgres_.backends[0]->requests.size() == 3; }))
+      << postgres_.backends[0]->asked();
+  EXPECT_EQ(postgres_.backends[0]->asked(), "Q:SELECT 1 Q:EXECUTE \"carpool: refused\" f");
   settle();
   EXPECT_FALSE(client.ended);
   postgres_.backends[0]->complete("SELECT");
   postgres_.backends[0]->ready('I');
+  postgres_.backends[0]->error("26000");
+  postgres_.backends[0]->ready('I');
   ASSERT_TRUE(until([&] { return client.ended; })) << client.types;
   EXPECT_EQ(client.types, "CZEZ");
+  EXPECT_EQ(client.sqlstate(), "0A000");
 }
 
 }  // namespace
