@@ -125,16 +125,17 @@ void Loop::turn(bool may_sleep) {
 }
 
 void Loop::tell(epoll_event& event) {
-  const std::uint64_t data = event.data.u64;  // which is packed
+  const epoll_data_t data = event.data;  // which is packed
   event.data.u64 = kToldData;
-  if (data == kToldData) return;
-  if (data == kUvData) {
+  if (data.u64 == kToldData) return;
+  if (data.u64 == kUvData) {
     uv_asked_ = true;
-  } else if (data == kAlarmData) {
+  } else if (data.u64 == kAlarmData) {
     alarm_ms_ = kNever;
     uv_asked_ = true;
   } else {
-    reinterpret_cast<Watched*>(data & ~kFirst)->on_events(event.events);
+    char* const address = static_cast<char*>(data.ptr) - (data.u64 & kFirst);
+    reinterpret_cast<Watched*>(address)->on_events(event.events);
   }
 }
 

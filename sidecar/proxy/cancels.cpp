@@ -12,6 +12,7 @@ void Cancels::run(Server& server, const std::string& place) {
   const auto cancel = cancels_.insert(cancels_.end(), {place, &server, nullptr, {}, false});
   if (CancelRequest::available()) {
     cancel->request = server.connector().cancel_request([this, cancel] { landed(cancel); });
+    server.cancel_begins();
   } else {
     cancel->ticket = server.cancel_ticket();
     start();
@@ -49,6 +50,7 @@ void Cancels::start() {
 
 void Cancels::run_on_a_thread(std::list<Cancel>::iterator cancel) {
   cancel->on_thread = true;
+  cancel->server->cancel_begins();
   try {
     std::thread([this, cancel, ticket = cancel->ticket] {
       ticket.run();

@@ -23,7 +23,7 @@ class Server;
 class Cancels {
  public:
   // Threads that run at once: to one place, and in all.
-  static constexpr std::uint32_t kPlaceMax = 2;
+  static constexpr std::uint32_t kPlaceMax = 4;
   static constexpr std::uint32_t kMax = 16;
 
   // `loop` must outlive it, and what runs.

@@ -275,12 +275,6 @@ bool Client::must_use_tls() const {
 }
 
 bool Client::start_tls() {
-  // A byte that goes on with what has come before it begins no handshake: 0x16 is the code of an
-  // SSLRequest, too.
-  if (direct_tls_ && !pending_.empty()) {
-    direct_tls_ = false;
-    return true;
-  }
   const std::shared_ptr<net::TlsContext>& context = proxy_.gatekeeper().tls();
   SSL* ssl = context->accept(stream_.fd());
   if (ssl == nullptr) return false;

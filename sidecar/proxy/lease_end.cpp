@@ -15,13 +15,17 @@ Steps leave(Ending how, const UnderWay& under_way, bool own_session) {
   if (how != Ending::Terminate) {
     steps.add(Step::Cancel);
   } else if (under_way.batch == Batch::Closed) {
-    return {Step::Wait, Step::FailCopy};
+    // What tells that all is answered, whatever was counted.
+    Steps waits{Step::Wait, Step::FailCopy};
+    if (under_way.owes_sync) waits.add(Step::Fence);
+    return waits;
   }
   return steps;
 }
 
 Next next(const Remains& remains) {
   using Left = Remains::Left;
+  if (remains.in_batch) return Next::EndBatch;
   if (remains.status != 'I') return Next::Rollback;
   switch (remains.left) {
     case Left::Forever:

@@ -79,9 +79,10 @@ struct Remains {
     Forever,   // nothing undoes it
   };
   Left left = Left::Nothing;
+  bool in_batch = false;  // it has no Sync yet: nothing else is answered before
 };
 
-enum class Next : std::uint8_t { Lend, Rollback, Settle, Reset, Discard, Close };
+enum class Next : std::uint8_t { Lend, EndBatch, Rollback, Settle, Reset, Discard, Close };
 Next next(const Remains& remains);
 
 }  // namespace carpool::proxy

@@ -34,6 +34,10 @@ class LeaseTimes {
     query_size_ = static_cast<std::uint16_t>(std::min(text.size(), kQueryPrefixMax));
     std::memcpy(query_.data(), text.data(), query_size_);
   }
+  // A request of the client's has to wait for what Carpool asks ahead of it.
+  void waits(Micros now) {
+    if (query_us_ == 0) query_us_ = statement_us_ = now;
+  }
   // The client, or the server, has said something.
   void said(Micros now) { heard_us_ = now; }
   void heard(Micros now) {
@@ -75,12 +79,24 @@ class LeaseTimes {
 
 class CancelsOf {
  public:
+  // A cancel that has brought nothing by then never will: PostgreSQL is gone without a word, or
+  // waits for a client that does not read. And one that has to wait for others so long waits for
+  // such.
+  static constexpr Micros kTravelMax_us = 4 * kMicrosPerSecond;
+  static constexpr Micros kQueueMax_us = 15 * kMicrosPerSecond;
+
   // `why`: the setting whose timeout asks; null: somebody else.
   void sent(Micros now, const char* why) {
     ++in_flight_;
+    begun_ = false;
     sent_us_ = now;
     why_ = why;
     asked_ = true;
+  }
+  // It is on its way: until then it has waited for others.
+  void begins(Micros now) {
+    begun_ = true;
+    sent_us_ = now;
   }
   void landed() { --in_flight_; }
   // A client's cancel connection, by the client's id: PostgreSQL closes it once the cancel has
@@ -98,6 +114,8 @@ class CancelsOf {
 
   std::uint32_t in_flight() const { return in_flight_; }
   Micros sent_us() const { return sent_us_; }
+  // How long it may take from sent_us() on.
+  Micros limit_us() const { return begun_ ? kTravelMax_us : kQueueMax_us; }
   // One has been sent for what runs.
   bool asked() const { return asked_; }
   const char* why() const { return why_; }
@@ -107,6 +125,7 @@ class CancelsOf {
   Micros sent_us_ = 0;  // the last
   const char* why_ = nullptr;
   bool asked_ = false;
+  bool begun_ = false;
   bool repeats_ = false;
   std::vector<std::uint32_t> asking_;
 };

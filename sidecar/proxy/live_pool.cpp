@@ -211,7 +211,7 @@ void LivePool::server_failed(Server& server, const ConnectFailure& failure, Micr
 // Whether it shows PostgreSQL the passwords of its clients, having none of its own.
 bool LivePool::opens_as_its_clients() const {
   const config::Server& server = settings_->server;
-  const Result<config::UrlParts> parts = config::conninfo_of(server);
+  const Result<config::UrlParts> parts = config::conninfo_of(server, libpq_at_hand());
   if (!parts || !server.password_file.empty()) return false;
   const auto part = [&parts](const char* name) {
     const auto found = parts->find(name);

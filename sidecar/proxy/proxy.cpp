@@ -198,6 +198,13 @@ std::uint32_t Proxy::busy_clients() const {
 void Proxy::turn_end() {
   listeners_.close_former();
   if (memory_.level() == MemoryGuard::Level::Critical) relieve_memory();
+  // After a pause of the whole node more has arrived than one turn takes: nobody is judged by the
+  // clock before that has been read, as long as it does not go on for ever.
+  if (loop_.may_have_more() && ++turns_behind_ < kTurnsBehindMax) {
+    loop_.post([] {});  // another turn, soon
+    return;
+  }
+  turns_behind_ = 0;
   const Micros now = loop_.now_us();
   if (std::exchange(tick_due_, false)) tick();
   // What one plan does may call for another; a bound, in case they never agree.

@@ -36,6 +36,8 @@ class Proxy {
  public:
   // All timeouts are looked at this often.
   static constexpr Micros kTick_us = 100 * kMicrosPerMilli;
+  // Turns in a row that only read what has arrived.
+  static constexpr std::uint32_t kTurnsBehindMax = 16;
   // A client that has not signed in by then is closed.
   static constexpr Micros kStartupMax_us = 15 * kMicrosPerSecond;
   // Clients above clientsMax that are kept just long enough to be told so.
@@ -198,6 +200,7 @@ class Proxy {
   std::vector<std::unique_ptr<Server>> graveyard_;      // freed at the end of the turn
   std::vector<Client*> resume_later_;                   // null: has gone meanwhile
   Bytes scratch_;
+  std::uint32_t turns_behind_ = 0;
   std::uint32_t closing_clients_ = 0;  // gone from clients_, not yet from memory
   Cancels cancels_{loop_};
 

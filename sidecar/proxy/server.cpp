@@ -93,6 +93,10 @@ void Server::cancel_is_over() {
   for (const std::uint32_t id : lease_->cancels.take_asking()) pool_.proxy().cancel_is_over(id);
 }
 
+void Server::cancel_begins() {
+  if (!closing()) lease_->cancels.begins(pool_.proxy().loop().now_us());
+}
+
 void Server::cancel_landed() {
   if (closing()) return;
   lease_->cancels.landed();
@@ -129,7 +133,7 @@ void Server::check_client(Micros now) {
   const config::Pool& settings = lease_->transaction_terms();
   const LeaseTimes& times = lease_->times;
   const CancelsOf& cancels = lease_->cancels;
-  if (cancels.in_flight() > 0 && now - cancels.sent_us() >= kCancelMax_us) {
+  if (cancels.in_flight() > 0 && now - cancels.sent_us() >= cancels.limit_us()) {
     return time_out(
         pg::sqlstate::kQueryCanceled,
         fmt::format("PostgreSQL takes no cancel: the server of {} is given up", pool_.describe()));
@@ -138,7 +142,7 @@ void Server::check_client(Micros now) {
   if (!rests() && statement_us != 0 && settings.query_timeout_us > 0 &&
       now - statement_us >= settings.query_timeout_us) {
     if (!cancels.asked()) return cancel("pool.queryTimeout");
-    if (cancels.why() != nullptr && now - cancels.sent_us() >= kCancelMax_us) {
+    if (cancels.why() != nullptr && now - cancels.sent_us() >= cancels.limit_us()) {
       return time_out(pg::sqlstate::kQueryCanceled,
                       fmt::format("canceling statement due to {} of {}: PostgreSQL has not "
                                   "answered its cancel",
@@ -147,7 +151,8 @@ void Server::check_client(Micros now) {
   }
   // Of a batch without its Sync nobody can tell whether it runs or is over, unless it was flushed.
   const bool waits_for_client = rests() || (lease_->requests().batch_open() && !lease_->flushed());
-  if (waits_for_client && holds_transaction() && settings.idle_transaction_timeout_us > 0 &&
+  const bool holds_server = holds_transaction() || client_->inside_message();
+  if (waits_for_client && holds_server && settings.idle_transaction_timeout_us > 0 &&
       now - times.heard_us() >= settings.idle_transaction_timeout_us) {
     client_->close_with_error(
         pg::sqlstate::kIdleInTransactionTimeout,

@@ -34,9 +34,6 @@ class Server final : public pool::Slot, public net::StreamListener {
   static constexpr Micros kLingerMax_us = 5 * kMicrosPerSecond;
   // A cancel may come before the query that it is meant for: it is repeated at this interval.
   static constexpr Micros kCancelAgain_us = 500 * kMicrosPerMilli;
-  // A timeout's cancel that has brought nothing by then never will: PostgreSQL is gone without a
-  // word, or waits for a client that does not read.
-  static constexpr Micros kCancelMax_us = 4 * kMicrosPerSecond;
 
   Server(LivePool& pool, std::uint64_t id);
   ~Server();
@@ -85,6 +82,7 @@ class Server final : public pool::Slot, public net::StreamListener {
   // The same, asked by a client, whose cancel connection is `asking`. False: there is none to wait
   // for.
   bool cancel_for(const Client& asking);
+  void cancel_begins();
   void cancel_landed();
 
   // Closes; its client, if any, is told that the server was lost.
@@ -126,6 +124,8 @@ class Server final : public pool::Slot, public net::StreamListener {
   bool take(const pg::Frame& frame);
   bool on_reply(char type, char status);
   bool on_error(const pg::Frame& frame);
+  // What comes next cannot be counted: ends the client and the server.
+  void lose_count();
   void on_ready(Micros now);
   void heal();
   void pass_to_client(ByteSpan bytes);

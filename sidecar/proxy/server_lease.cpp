@@ -90,10 +90,14 @@ void Server::restore_failed(Lease::Restoring which) {
   }
   if (is_cut_off(error.sqlstate)) {
     // Another server may do it; this one is not known any more.
-    if (!client->may_try_again()) {
+    if (client->may_try_again()) {
+      client_ = nullptr;
+      client->try_again();
+    } else {
       client->close_with_error(pg::sqlstate::kConnectionFailure, message);
     }
-    return close(message);
+    if (!closing()) close(message);
+    return;
   }
   // What was to run has not been sent. The settings of the server are as they were, since one text
   // is one transaction; where there were two, the first may have been carried out.
@@ -145,17 +149,23 @@ void Server::carry_out(Steps steps) {
 }
 
 void Server::fence_if_due() {
-  if (!lease_->requests().needs_fence()) return;
+  const bool flush = lease_->requests().needs_flush();
+  if (!flush && !lease_->requests().needs_fence()) return;
   Bytes bytes;
   Outgoing out({}, bytes);
-  lease_->fence(pool_.proxy().token(), out);
+  if (flush) {
+    pg::append_empty(out.insert(), 'H');
+  } else {
+    lease_->fence(pool_.proxy().token(), out);
+  }
   send(out.bytes());
 }
 
 void Server::look_at_lease() {
   if (closing()) return;
   if (client_ == nullptr) return clean();
-  if (!rests() || client_->inside_message()) return;
+  // One that has carried nothing yet has only begun.
+  if (!rests() || client_->inside_message() || lease_->is_fresh()) return;
   if (client_->leaving()) return client_->close(Ending::Terminate);
   if (holds_transaction()) {
     if (lease_->terms().mode != config::PoolMode::Statement || lease_->requests().status() == 'I') {
@@ -209,6 +219,9 @@ void Server::clean() {
   Bytes bytes;
   Outgoing out({}, bytes);
   switch (step) {
+    case Next::EndBatch:
+      lease_->roll_back_batch(out);
+      break;
     case Next::Rollback:
       lease_->clean("ROLLBACK", out);
       break;

@@ -70,15 +70,17 @@ std::size_t Server::process(ByteSpan in) {
     if (!passing_) run = taken;
     if (closing()) return in.size();
     if (!lease_ || frame.kind == pg::Frame::Kind::Body) continue;
-    if (lease_->requests().front_is_local()) {
-      flush();
-      answer_locals();
-    }
     if (frame.type == 'Z') {
       flush();
-      if (!closing()) on_ready(pool_.proxy().loop().now_us());
+      // The client may have gone with that, and the lease with it.
+      if (lease_ && !closing()) on_ready(pool_.proxy().loop().now_us());
     }
     if (closing()) return in.size();
+    if (lease_ && lease_->requests().front_is_local()) {
+      flush();
+      answer_locals();
+      if (closing()) return in.size();
+    }
   }
   flush();
   return closing() ? in.size() : taken;
@@ -144,6 +146,10 @@ bool Server::on_reply(char type, char status) {
   Lease& lease = *lease_;
   const bool executes = lease.requests().front_is(pg::Wire::Execute);
   const Requests::Verdict verdict = lease.reply(type, status);
+  if (verdict.broken) {
+    lose_count();
+    return false;
+  }
   bool forward = verdict.forward;
   if (verdict.ended && executes) {
     lease.times.statement_over(pool_.proxy().loop().now_us());
@@ -166,15 +172,20 @@ bool Server::on_reply(char type, char status) {
   return !restore(Lease::Restoring::Behind);
 }
 
+void Server::lose_count() {
+  constexpr const char* kWhy = "what was sent with a COPY, or out of form, cannot be told apart";
+  if (client_ != nullptr) client_->close_with_error("08P01", kWhy);
+  if (!closing()) close(kWhy);
+}
+
+// They are over with what is before them, whether anybody is still there to hear of it or not.
 void Server::answer_locals() {
-  bool ends_query = false;
-  while (client_ != nullptr && lease_->requests().front_is_local()) {
-    bool ends = false;
-    const Bytes bytes = lease_->local_answer(&ends);
-    pass_to_client(bytes);
-    ends_query = ends_query || ends;
+  while (lease_ && !closing() && lease_->requests().front_is_local()) {
+    const Bytes bytes = lease_->local_answer();
+    if (client_ != nullptr) pass_to_client(bytes);
   }
-  if (ends_query && client_ != nullptr) look_at_lease();
+  // The last of them may have been the last of all.
+  if (lease_) look_at_lease();
 }
 
 void Server::pass_to_client(ByteSpan bytes) {
@@ -192,7 +203,7 @@ void Server::tell_client(const Lease::Instead& error) {
 
 void Server::on_ready(Micros now) {
   Lease& lease = *lease_;
-  if (client_ != nullptr && lease.restoring() == Lease::Restoring::No) {
+  if (client_ != nullptr && passing_) {
     pool_.counters().queries++;
     if (lease.times.query_us() != 0) {
       const Micros took_us = now - lease.times.query_us();
@@ -217,6 +228,7 @@ bool Server::on_error(const pg::Frame& frame) {
   Lease& lease = *lease_;
   const std::optional<pg::ErrorFields> error = pg::parse_error(frame.body());
   const Lease::Failure failure{error ? error->sqlstate : "", error ? error->message : ""};
+  const bool fatal = error && (error->severity == "FATAL" || error->severity == "PANIC");
   Requests::Verdict verdict = lease.reply('E', 0);
   std::optional<Lease::Instead> instead;
   bool heals = false;
@@ -224,14 +236,22 @@ bool Server::on_error(const pg::Frame& frame) {
     heals = client_ != nullptr && verdict.forward && lease.can_heal(*verdict.entry, failure);
     instead = lease.failed(verdict, failure);
   }
-  const bool own_query =
-      verdict.entry != nullptr && is_ours(*verdict.entry) &&
-      (wire_of(*verdict.entry) == pg::Wire::Query || wire_of(*verdict.entry) == pg::Wire::Fence);
+  const bool own_query = verdict.entry != nullptr && is_ours(*verdict.entry) &&
+                         wire_of(*verdict.entry) == pg::Wire::Query;
   if (heals) {
     heal();
     return false;
   }
-  const bool fatal = error && (error->severity == "FATAL" || error->severity == "PANIC");
+  if (!fatal && verdict.broken) {
+    if (client_ != nullptr) pass_to_client(frame.bytes);
+    if (!closing()) lose_count();
+    return false;
+  }
+  if (!fatal && verdict.entry != nullptr && wire_of(*verdict.entry) == pg::Wire::Fence) {
+    // What is to tell when all before it is over does not: nothing is known any more.
+    close("it could not be cleaned: " + std::string(failure.message));
+    return false;
+  }
   // A Parse of ours that fails is the failure of the client's request that needed it.
   if (own_query || client_ == nullptr) {
     if (own_query) lease.own_error = {std::string(failure.sqlstate), std::string(failure.message)};
@@ -241,7 +261,7 @@ bool Server::on_error(const pg::Frame& frame) {
     if (!closing()) fence_if_due();
     return false;
   }
-  pool_.count_error(failure.sqlstate);
+  pool_.count_error(instead ? instead->sqlstate : failure.sqlstate);
   if (instead) {
     tell_client(*instead);
     return false;

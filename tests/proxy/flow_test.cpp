@@ -11,7 +11,8 @@ using pool::SlotState;
 
 class Cancel : public ProxyTest {
  protected:
-  void cancel(std::uint32_t pid, std::uint32_t key) {
+  // The connection that asks.
+  TestClient& ask_to_cancel(std::uint32_t pid, std::uint32_t key) {
     Bytes out;
     append_u32(out, 16);
     append_u32(out, 80877102);
@@ -19,6 +20,10 @@ class Cancel : public ProxyTest {
     append_u32(out, key);
     TestClient& asks = connect();
     asks.say(out);
+    return asks;
+  }
+  void cancel(std::uint32_t pid, std::uint32_t key) {
+    TestClient& asks = ask_to_cancel(pid, key);
     ASSERT_TRUE(until([&] { return asks.ended; }));
     EXPECT_EQ(asks.received, 0u) << "a cancel request gets no answer";
   }
@@ -53,7 +58,7 @@ TEST_F(Cancel, KeepsTheServerOutOfIdleUntilItHasLanded) {
   ASSERT_TRUE(until([&] { return backend.requests.size() == 1; }));
   TestClient& second = client();
   second.query("SELECT 2");
-  cancel(first.pid, first.key);
+  TestClient& asks = ask_to_cancel(first.pid, first.key);
   ASSERT_TRUE(until([&] { return postgres_.cancels().size() == 1; }));
   // The query ends before the cancel arrives.
   backend.complete("X");
@@ -63,8 +68,10 @@ TEST_F(Cancel, KeepsTheServerOutOfIdleUntilItHasLanded) {
   EXPECT_EQ(backend.requests.size(), 1u) << "but nobody else's query may be hit";
   EXPECT_EQ(servers(SlotState::Canceling), 1u);
   EXPECT_EQ(clients(ClientState::Waiting), 1u);
+  EXPECT_FALSE(asks.ended) << "whoever asks may go by the end of its connection";
   postgres_.script = ScriptedPostgres::well_behaved;
   postgres_.hold_cancels = false;
+  ASSERT_TRUE(until([&] { return asks.ended; }));
   ASSERT_TRUE(until([&] { return second.types == "CZ"; }));
 }
 

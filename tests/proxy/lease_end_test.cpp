@@ -40,7 +40,7 @@ constexpr Row kRows[] = {
      "cancel copyfail"},
     {"whole batches of the extended protocol",
      {.owed = true, .owes_sync = true},
-     "wait copyfail",
+     "wait copyfail fence",
      "cancel copyfail fence"},
     {"a batch without its Sync, all answered",
      {.batch = Batch::Open},
@@ -99,6 +99,7 @@ TEST(LeaseEnd, LendsOnlyWhatIsClean) {
     EXPECT_EQ(next({'T', left}), Next::Rollback);
     EXPECT_EQ(next({'E', left}), Next::Rollback);
   }
+  EXPECT_EQ(next({'I', Left::Nothing, true}), Next::EndBatch) << "a query would not be answered";
   EXPECT_EQ(next({'I', Left::Nothing}), Next::Lend);
   EXPECT_EQ(next({'I', Left::Settings}), Next::Settle);
   EXPECT_EQ(next({'I', Left::Session}), Next::Reset);

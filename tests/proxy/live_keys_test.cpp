@@ -130,7 +130,7 @@ TEST_P(LiveKey, ChangedInEachStateCutsNothingSkipsNoCleaningAndCounts) {
         << backend.asked();
   };
   expect_cleaned(reset, "Q:BEGIN Q:ROLLBACK" + and_reset);
-  expect_cleaned(canceled, "Q:SLOW" + and_reset);
+  expect_cleaned(canceled, "Q:SLOW f" + and_reset);
   expect_cleaned(asked_slowly, "Q:BEGIN Q:SLOW Q:COMMIT" + and_reset);
   idle.query("SELECT 'idle'");
   ASSERT_TRUE(until([&] { return idle.types == "CZ"; })) << idle.types;

@@ -126,12 +126,12 @@ TEST_F(Terms, AResetQueryThatGetsAValueRunsOnServersThatIdle) {
   serve();
   TestClient& first = client();
   first.query("SELECT 1").requests("X");
-  expect_asked("Q:SELECT 1");
+  expect_asked("Q:SELECT 1 f");
   change([](config::Pool& pool) { pool.reset_query = "SELECT clean()"; });
-  expect_asked("Q:SELECT 1 Q:SELECT clean()");
+  expect_asked("Q:SELECT 1 f Q:SELECT clean()");
   change([](config::Pool& pool) { pool.size = 2; });
   settle();
-  expect_asked("Q:SELECT 1 Q:SELECT clean()");
+  expect_asked("Q:SELECT 1 f Q:SELECT clean()");
 }
 
 TEST_F(Terms, ASessionKeepsItsServerAndItsResetWhenTheModeBecomesTransaction) {
