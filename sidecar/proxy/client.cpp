@@ -9,6 +9,7 @@
 #include "base/check.h"
 #include "pg/error_response.h"
 #include "pg/messages.h"
+#include "pg/set_time.h"
 #include "proxy/log.h"
 #include "proxy/proxy.h"
 #include "proxy/server.h"
@@ -248,6 +249,7 @@ std::size_t Client::process_requests(ByteSpan in) {
     held_ = lease.full() || lease.must_wait(frame) ||
             lease.must_ask(frame, out.rest().subspan(frame.bytes.size()), out);
     if (held_) {
+      if (lease.full()) lease.flush(out);
       lease.times.waits(proxy_.loop().now_us());
       stream_.pause_reading();
       break;
@@ -367,7 +369,18 @@ void Client::detach() {
   server_ = nullptr;
   tries_ = 0;
   held_ = false;
+  // A server that idles has it no more: it would end that, whoever comes next.
+  const pg::StatePtr& state = session_->follower.current();
+  const std::string* limit = state == nullptr ? nullptr : state->find(ServerSession::kIdleTimeout);
+  idle_limit_us_ = limit == nullptr ? 0 : pg::time_set_by(*limit).value_or(0);
+  if (idle_limit_us_ > 0) pool_->idle_limit_set();
   set_state(ClientState::Idle);
+}
+
+void Client::end_if_idle(Micros now) {
+  if (idle_limit_us_ == 0 || now - since_us_ < idle_limit_us_) return;
+  close_with_error(pg::sqlstate::kIdleSessionTimeout,
+                   "terminating connection due to idle-session timeout");
 }
 
 void Client::try_again() {

@@ -88,6 +88,9 @@ class Client final : public net::StreamListener,
   void fail_query(std::string_view sqlstate, const std::string& message);
   // The lease is over; the server is the caller's to return.
   void detach();
+  // Idle, and has been for longer than its session's idle_session_timeout: ends it, as PostgreSQL
+  // would.
+  void end_if_idle(Micros now);
   // The same, before anything of what it asked has been sent: it asks for another server. Not when
   // it has tried often.
   bool may_try_again() { return ++tries_ < kTriesMax; }
@@ -192,6 +195,7 @@ class Client final : public net::StreamListener,
   LivePool* pool_ = nullptr;
   Server* server_ = nullptr;
   Micros since_us_ = 0;
+  Micros idle_limit_us_ = 0;  // 0: none
   const Micros connected_us_;
   const std::uint32_t id_;
   const std::uint32_t secret_;

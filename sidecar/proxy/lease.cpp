@@ -107,6 +107,12 @@ bool is_copys(char type) {
 
 }  // namespace
 
+void Lease::flush(Outgoing& out) {
+  if (flushed_ || !requests_.batch_open()) return;
+  pg::append_empty(out.insert(), 'H');
+  flushed_ = true;
+}
+
 bool Lease::must_wait(const pg::Frame& frame) const {
   if (shape_ == Shape::Asked || restoring_ != Restoring::No || requests_.has_fence()) return true;
   if (cancels.in_flight() > 0) return true;  // it is for what was sent before

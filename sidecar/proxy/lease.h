@@ -101,6 +101,9 @@ class Lease {
   // No more is taken from the client before something has been answered.
   bool full() const { return requests_.full() || queued_bytes_ > kQueuedBytesMax; }
 
+  // Asks for the replies to what has been sent, where the client has not: PostgreSQL keeps them
+  // until a Sync or a Flush.
+  void flush(Outgoing& out);
   // Whether its last message asks for all replies so far: what is not answered runs.
   bool flushed() const { return flushed_; }
 

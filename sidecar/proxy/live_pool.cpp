@@ -261,6 +261,9 @@ void LivePool::tick(Micros now) {
   clients(ClientState::Closing).for_each([now](Client& client) {
     if (now - client.in_state_since_us() >= kFarewellMax_us) client.part();
   });
+  if (idle_limits_) {
+    clients(ClientState::Idle).for_each([now](Client& client) { client.end_if_idle(now); });
+  }
   for (const SlotState state :
        {SlotState::Leased, SlotState::Resetting, SlotState::Canceling, SlotState::Closing}) {
     pool_.for_each_slot(state,

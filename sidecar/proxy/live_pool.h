@@ -85,6 +85,9 @@ class LivePool {
                      Micros now);
   void server_failed(Server& server, const ConnectFailure& failure, Micros now);
 
+  // A client of its own has an idle_session_timeout.
+  void idle_limit_set() { idle_limits_ = true; }
+
   // Timeouts that need a look at the clock only now and then.
   void tick(Micros now);
 
@@ -135,6 +138,7 @@ class LivePool {
   Micros abandoned_us_ = 0;  // since when; 0: it is not
   bool dirty_ = false;
   bool retired_ = false;
+  bool idle_limits_ = false;  // of some client, ever
   bool made_for_file_ = false;
 };
 

@@ -143,6 +143,18 @@ TEST_F(Apart, AClientThatIdlesBehindACloseHasNoServer) {
   expect_untouched();
 }
 
+TEST_F(Apart, ALongPipelineWithOneSyncIsAnswered) {
+  // More than Carpool keeps account of, in bytes and in requests: PostgreSQL answers at a Sync, or
+  // where it is asked to.
+  std::string texts;
+  for (int i = 0; i < 300; ++i) texts += batch("set app.x to '" + std::string(4000, 'x') + "'");
+  Wire wire = client();
+  EXPECT_EQ(exchange(wire, texts + sync_message()).size(), 901u);
+  std::string many = parse_message("", "select 1");
+  for (int i = 0; i < 9000; ++i) many += bind_message("", "") + execute_message("");
+  EXPECT_EQ(exchange(wire, many + sync_message()).size(), 1 + 3 * 9000u + 1);
+}
+
 TEST_F(Apart, AServerThatSkipsToASyncIsNotLent) {
   Wire wire = client();
   wire.send(batch("select no_such_column") + query_message("select 1"));
@@ -193,6 +205,15 @@ TEST_F(Apart, TwoOfDifferentSettingsThatWaitForOneServerAreBothServed) {
   other.send(query_message("show app.apart"));
   EXPECT_EQ(value_of(one.read_until("Z")), "one");
   EXPECT_EQ(value_of(other.read_until("Z")), "other");
+}
+
+TEST_F(Apart, ASessionThatIdlesTooLongByItsOwnSettingEndsAndNoOther) {
+  Wire other = client();
+  Wire wire = client();
+  wire.query("set idle_session_timeout to '300ms'");
+  EXPECT_EQ(value_of(other.query("select 'other'")), "other");
+  EXPECT_EQ(sqlstate_of(until_the_end(wire)), "57P05");
+  EXPECT_EQ(value_of(other.query("select 'other'")), "other");
 }
 
 TEST(ApartByRefusal, WhatCarpoolRefusesInABatchOrATransactionFailsIt) {
