@@ -172,7 +172,7 @@ struct Snapshot {
   std::uint64_t memory_limit_bytes = 0;  // 0: none
   std::uint64_t client_connects = 0;
   std::uint64_t accept_paused = 0;  // times that accepting stopped for want of descriptors
-  std::uint32_t cancels = 0;  // under way to PostgreSQL, of servers that are gone too
+  std::uint32_t cancels = 0;        // under way to PostgreSQL, of servers that are gone too
   bool draining = false;
   bool paused = false;                        // all databases, but for those of resumed_databases
   std::vector<std::string> paused_databases;  // by name, whether they have a pool or not

@@ -11,7 +11,8 @@
 //
 // After success the relay speaks the raw protocol on fd() (and through tls(), where there is any);
 // the PGconn stays alive only to own the socket. Never calls back from inside start(), and not at
-// all after it is destroyed. What else includes libpq-fe.h: cancel_request, connector_environment.
+// all after it is destroyed. What else includes libpq-fe.h: connector_cancel,
+// connector_environment.
 //
 // Source: PostgreSQL manual, chapter libpq, "Database Connection Control Functions".
 #pragma once
@@ -30,8 +31,8 @@
 #include "net/poll.h"
 #include "net/timer.h"
 #include "pool/counters.h"
-#include "proxy/cancel_request.h"
 #include "proxy/connect_failure.h"
+#include "proxy/connector_cancel.h"
 #include "proxy/server_files.h"
 
 struct pg_conn;

@@ -34,9 +34,7 @@ class Talk {
   // A message of a type; for Z with a status. Says whether it goes to the client.
   bool reply(char type, char status = 0) {
     skipped.clear();
-    last = tracker.reply(type, status, [this](Asked& entry) {
-      skipped.push_back(entry.request);
-    });
+    last = tracker.reply(type, status, [this](Asked& entry) { skipped.push_back(entry.request); });
     return last.forward;
   }
   // Several, all of which go to the client: "CZ" stands for CommandComplete, ReadyForQuery `I`.
@@ -110,8 +108,8 @@ TEST(ReplyQueue, RemembersTheStatusOfTheLastReadyForQuery) {
 
 TEST(ReplyQueue, EndsEachRequestOfTheExtendedProtocolWithItsReply) {
   Talk talk;
-  for (const Wire request : {Wire::Parse, Wire::Bind, Wire::Describe, Wire::Execute,
-                                Wire::Close, Wire::Sync}) {
+  for (const Wire request :
+       {Wire::Parse, Wire::Bind, Wire::Describe, Wire::Execute, Wire::Close, Wire::Sync}) {
     talk.send(request);
   }
   EXPECT_EQ(talk.tracker.outstanding(), 6u);
@@ -215,8 +213,8 @@ TEST(ReplyQueue, IgnoresWhatIsSentAfterAnErrorUntilASyncIsSent) {
   EXPECT_TRUE(talk.tracker.idle());
   EXPECT_TRUE(talk.tracker.skipping());
   // A Query too: PostgreSQL skips every message but Sync.
-  for (const Wire request : {Wire::Parse, Wire::Bind, Wire::Execute, Wire::Query,
-                                Wire::Close, Wire::FunctionCall}) {
+  for (const Wire request :
+       {Wire::Parse, Wire::Bind, Wire::Execute, Wire::Query, Wire::Close, Wire::FunctionCall}) {
     EXPECT_FALSE(talk.tracker.sent(Asked{request}));
     EXPECT_TRUE(talk.tracker.idle());
   }
@@ -662,9 +660,8 @@ TEST(ReplyQueue, AgreesWithAModelOfPostgresqlOverRandomConversations) {
       const Said said = backend.said.front();
       backend.said.pop_front();
       std::vector<std::uint32_t> skipped;
-      const auto verdict =
-          tracker.reply(said.type, said.status,
-                        [&](Asked& entry) { skipped.push_back(entry.tag); });
+      const auto verdict = tracker.reply(said.type, said.status,
+                                         [&](Asked& entry) { skipped.push_back(entry.tag); });
       ASSERT_EQ(verdict.forward, !said.ours) << said.type << " seed " << seed;
       ASSERT_EQ(verdict.ended, said.ends) << said.type << " seed " << seed;
       ASSERT_EQ(verdict.entry->tag, said.tag) << said.type << " seed " << seed;
@@ -702,8 +699,8 @@ TEST(ReplyQueue, AgreesWithAModelOfPostgresqlOverRandomConversations) {
           send(Wire::Sync, Sent::Fate::Works);
         }
       } else {
-        constexpr Wire kRequests[] = {Wire::Parse, Wire::Bind, Wire::Describe,
-                                         Wire::Execute, Wire::Close};
+        constexpr Wire kRequests[] = {Wire::Parse, Wire::Bind, Wire::Describe, Wire::Execute,
+                                      Wire::Close};
         send(kRequests[random() % 5], fate);
         extended = true;
       }

@@ -181,8 +181,7 @@ TEST_F(Lease, RefusesATransactionOfSeveralStatementsInStatementMode) {
   EXPECT_EQ(first.types, "CZEZCZ");
   EXPECT_EQ(first.sqlstate(), "0A000");
   // In its place PostgreSQL refuses something else: so it fails what that would have failed.
-  EXPECT_EQ(postgres_.backends[0]->asked(),
-            "Q:SELECT 1 Q:EXECUTE \"carpool: refused\" Q:SELECT 2");
+  EXPECT_EQ(postgres_.backends[0]->asked(), "Q:SELECT 1 Q:EXECUTE \"carpool: refused\" Q:SELECT 2");
 }
 
 TEST_F(Lease, EndsAClientInStatementModeThatIsInATransactionAllTheSame) {

@@ -1,4 +1,4 @@
-#include "proxy/cancel_request.h"
+#include "proxy/connector_cancel.h"
 
 #include <dlfcn.h>
 #include <libpq-fe.h>
