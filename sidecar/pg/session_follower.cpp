@@ -115,8 +115,10 @@ void SessionFollower::apply(const SessionEffect& effect) {
       reset_all();
       break;
     case Kind::DiscardAll:
-      // Cannot run in a transaction block, and so is committed with its own statement.
-      current_ = initial_;
+      // Cannot run in a transaction block, and so is committed with its own statement: an error
+      // behind it in its batch does not take it back.
+      committed_ = current_ = initial_;
+      savepoints_.reset();
       unsettled_.clear();
       lost_ = !within_limits(initial_);
       break;

@@ -249,7 +249,7 @@ std::size_t Client::process_requests(ByteSpan in) {
     held_ = lease.full() || lease.must_wait(frame) ||
             lease.must_ask(frame, out.rest().subspan(frame.bytes.size()), out);
     if (held_) {
-      if (lease.full()) lease.flush(out);
+      lease.flush(out);
       lease.times.waits(proxy_.loop().now_us());
       stream_.pause_reading();
       break;

@@ -108,7 +108,7 @@ bool is_copys(char type) {
 }  // namespace
 
 void Lease::flush(Outgoing& out) {
-  if (flushed_ || !requests_.batch_open()) return;
+  if (flushed_ || !(requests_.batch_open() || requests_.passes_over_syncs())) return;
   pg::append_empty(out.insert(), 'H');
   flushed_ = true;
 }

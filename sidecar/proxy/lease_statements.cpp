@@ -106,6 +106,7 @@ bool Lease::must_ask(const pg::Frame& frame, ByteSpan behind, Outgoing& out) {
   pg::append_describe(out.insert(), 'S', statement->server_name);
   sent(ask::Shape{{}, statement, statement->version});
   pg::append_empty(out.insert(), 'H');
+  flushed_ = true;
   shape_ = Shape::Asked;
   return true;
 }
@@ -246,7 +247,7 @@ Taken Lease::execute(const pg::Frame& frame, Outgoing& out) {
   sent(std::move(execute));
   out.pass(frame.bytes.size());
   // What comes behind it waits for its answer.
-  if (drops) pg::append_empty(out.insert(), 'H');
+  if (drops) flush(out);
   return Taken::Yes;
 }
 

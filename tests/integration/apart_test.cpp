@@ -155,6 +155,27 @@ TEST_F(Apart, ALongPipelineWithOneSyncIsAnswered) {
   EXPECT_EQ(exchange(wire, many + sync_message()).size(), 1 + 3 * 9000u + 1);
 }
 
+TEST_F(Apart, WhatComesBehindACopyWithoutASyncIsAnswered) {
+  postgres().connect().query("drop table if exists apart; create table apart(i int)");
+  Wire wire = client();
+  wire.send(batch("copy apart from stdin") + sync_message());
+  ASSERT_NE(find(wire.read_until("G"), 'G'), nullptr);
+  wire.send(message('d', "7\n") + message('c', "") + query_message("select 8"));
+  EXPECT_EQ(types(wire.read_until("Z")), "CTDCZ");
+  expect_untouched();
+}
+
+TEST_F(Apart, AnErrorBehindADiscardAllDoesNotTakeItBack) {
+  Wire first = client();
+  Wire second = client();
+  for (Wire* wire : {&first, &second}) wire->query("set app.apart to 'same'");
+  EXPECT_EQ(
+      sqlstate_of(exchange(first, batch("discard all") + batch("select 1/0") + sync_message())),
+      "22012");
+  EXPECT_EQ(value_of(second.query("show app.apart")), "same");
+  EXPECT_EQ(value_of(first.query("select coalesce(current_setting('app.apart', true), '')")), "");
+}
+
 TEST_F(Apart, AServerThatSkipsToASyncIsNotLent) {
   Wire wire = client();
   wire.send(batch("select no_such_column") + query_message("select 1"));
