@@ -148,7 +148,9 @@ void Server::carry_out(Steps steps) {
   }
 }
 
+// Nothing of Carpool's own goes into the midst of a client's message: then it is due behind it.
 void Server::fence_if_due() {
+  if (client_ != nullptr && client_->inside_message()) return;
   const bool flush = lease_->requests().needs_flush();
   if (!flush && !lease_->requests().needs_fence()) return;
   Bytes bytes;
@@ -164,6 +166,8 @@ void Server::fence_if_due() {
 void Server::look_at_lease() {
   if (closing()) return;
   if (client_ == nullptr) return clean();
+  fence_if_due();
+  if (closing() || client_ == nullptr) return;
   // One that has carried nothing yet has only begun.
   if (!rests() || client_->inside_message() || lease_->is_fresh()) return;
   if (client_->leaving()) return client_->close(Ending::Terminate);

@@ -169,6 +169,11 @@ bool Server::on_reply(char type, char status) {
   if (client_ == nullptr || closing() || !forward || status == 'E' || !lease.requests().idle()) {
     return forward;
   }
+  if (client_->inside_message() && !lease.in_step()) {
+    // Nothing can be restored in the midst of what belongs to nothing.
+    lose_count();
+    return false;
+  }
   return !restore(Lease::Restoring::Behind);
 }
 
@@ -233,7 +238,8 @@ bool Server::on_error(const pg::Frame& frame) {
   std::optional<Lease::Instead> instead;
   bool heals = false;
   if (verdict.entry != nullptr) {
-    heals = client_ != nullptr && verdict.forward && lease.can_heal(*verdict.entry, failure);
+    heals = client_ != nullptr && !client_->inside_message() && verdict.forward &&
+            lease.can_heal(*verdict.entry, failure);
     instead = lease.failed(verdict, failure);
   }
   const bool own_query = verdict.entry != nullptr && is_ours(*verdict.entry) &&

@@ -162,6 +162,24 @@ TEST_F(Apart, WhatComesBehindACopyWithoutASyncIsAnswered) {
   ASSERT_NE(find(wire.read_until("G"), 'G'), nullptr);
   wire.send(message('d', "7\n") + message('c', "") + query_message("select 8"));
   EXPECT_EQ(types(wire.read_until("Z")), "CTDCZ");
+  // Without it a newer PostgreSQL is still in the transaction of the pipeline.
+  EXPECT_EQ(types(exchange(wire, sync_message())), "Z");
+  expect_untouched();
+}
+
+TEST_F(Apart, TheRestOfARowIsNeverReadAsARequest) {
+  // The COPY has failed with a Sync under way, so that Carpool has something to ask for itself.
+  postgres().connect().query("drop table if exists apart; create table apart(i int)");
+  Wire wire = client();
+  wire.send(batch("copy apart from stdin") + sync_message());
+  ASSERT_NE(find(wire.read_until("G"), 'G'), nullptr);
+  const std::string row =
+      message('d', query_message("insert into apart values (1)") + std::string(50'000, ' '));
+  wire.send(message('d', "no number\n") + row.substr(0, 5));
+  EXPECT_EQ(sqlstate_of(wire.read_until("E")), "22P02");
+  wire.send(row.substr(5) + message('c', "") + sync_message());
+  EXPECT_EQ(types(wire.read_until("Z")), "Z");
+  EXPECT_EQ(postgres().connect().query("select count(*) from apart").value(), "0");
   expect_untouched();
 }
 

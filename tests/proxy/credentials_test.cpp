@@ -28,7 +28,11 @@ class CredentialsTest : public testing::Test {
     config_.auth.mode = config::AuthMode::ScramSha256;
     config_.auth.users_file = path_;
   }
-  ~CredentialsTest() override { std::filesystem::remove(path_); }
+  // A thread that hashes when the process ends uses what has been taken down by then.
+  ~CredentialsTest() override {
+    until_told(0);
+    std::filesystem::remove(path_);
+  }
 
   void write(const std::string& text) { std::ofstream(path_) << text; }
   CredentialsPlan plan() const { return CredentialsPlan(config_); }
