@@ -160,10 +160,8 @@ TEST_F(Apart, WhatComesBehindACopyWithoutASyncIsAnswered) {
   Wire wire = client();
   wire.send(batch("copy apart from stdin") + sync_message());
   ASSERT_NE(find(wire.read_until("G"), 'G'), nullptr);
-  wire.send(message('d', "7\n") + message('c', "") + query_message("select 8"));
-  EXPECT_EQ(types(wire.read_until("Z")), "CTDCZ");
-  // Without it a newer PostgreSQL is still in the transaction of the pipeline.
-  EXPECT_EQ(types(exchange(wire, sync_message())), "Z");
+  wire.send(message('d', "7\n") + message('c', "") + batch("select 8") + sync_message());
+  EXPECT_EQ(types(wire.read_until("Z")), "C12DCZ");
   expect_untouched();
 }
 
