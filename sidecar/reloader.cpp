@@ -83,7 +83,7 @@ void Reloader::start(Result<Credentials> credentials) {
     log::error(credentials.error().message);
     return events_.failed(kExitConfig);
   }
-  take(std::move(*credentials));
+  take(*credentials);
   current_->forget();
   if (Status status = proxy_->listen(); !status) {
     log::error(status.error().message);
@@ -352,11 +352,8 @@ void Reloader::reject(const std::vector<config::Problem>& problems) {
                        : "configuration rejected, the old one stays");
 }
 
-void Reloader::take(Credentials credentials) {
-  Credentials tls;
-  tls.tls = std::move(credentials.tls);
-  take(CredentialsPart::Tls, std::move(tls));
-  take(CredentialsPart::Users, std::move(credentials));
+void Reloader::take(const Credentials& credentials) {
+  for (const CredentialsPart part : proxy::kCredentialsParts) take(part, credentials);
 }
 
 void Reloader::take(CredentialsPart part, Credentials credentials) {

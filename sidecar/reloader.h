@@ -91,7 +91,7 @@ class Reloader {
   void told(proxy::CredentialsReaders& readers, proxy::CredentialsPart part);
   void start(Result<proxy::Credentials> credentials);
   bool apply(const config::Config& next);
-  void take(proxy::Credentials credentials);
+  void take(const proxy::Credentials& credentials);
   void take(proxy::CredentialsPart part, proxy::Credentials credentials);
   void take_pending();
   void reject(const std::vector<config::Problem>& problems);

@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <cmath>
 #include <cstdlib>
+#include <limits>
 #include <set>
 
 #include "base/check.h"
@@ -226,6 +227,14 @@ std::optional<bool> parse_boolean(std::string_view value) {
   if (begins("true", 1) || begins("yes", 1) || text == "on" || text == "1") return true;
   if (begins("false", 1) || begins("no", 1) || begins("off", 2) || text == "0") return false;
   return std::nullopt;
+}
+
+std::optional<Micros> time_of_setting(std::string_view value) {
+  const std::optional<double> number = number_of(value, SettingUnit::Ms);
+  if (!number || *number < 0) return std::nullopt;
+  const double rounded_ms = std::rint(*number);
+  if (rounded_ms > std::numeric_limits<int>::max()) return std::nullopt;
+  return static_cast<Micros>(rounded_ms) * kMicrosPerMilli;
 }
 
 bool is_encoding(std::string_view name) {

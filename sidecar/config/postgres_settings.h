@@ -12,6 +12,8 @@
 #include <string>
 #include <string_view>
 
+#include "base/units.h"
+
 namespace carpool::config {
 
 struct SettingVerdict {
@@ -22,6 +24,10 @@ SettingVerdict check_setting(std::string_view name, std::string_view value);
 
 // on, off, true, false, yes, no, 1, 0 and what begins one of them clearly, in any letter case.
 std::optional<bool> parse_boolean(std::string_view value);
+
+// What a setting that counts milliseconds is at this value, as PostgreSQL rounds it: 1500, "1.5 s".
+// Nullopt where PostgreSQL refuses it.
+std::optional<Micros> time_of_setting(std::string_view value);
 
 // Whether PostgreSQL has an encoding of that name; only letters and digits count.
 bool is_encoding(std::string_view name);

@@ -52,11 +52,10 @@ class Watched : public ListHook<ForTheLoop> {
   // The turn in which it was closed has ended: its memory may go.
   virtual void on_released() {}
 
+  Told told_when = Told::Later;  // written by Loop::watch()
+
  protected:
   ~Watched() = default;
-
- public:
-  Told told_when = Told::Later;  // written by Loop::watch()
 };
 
 class Loop {

@@ -160,13 +160,6 @@ StatementRef ServerStatements::find_name(std::string_view server_name) const {
   return {};
 }
 
-StatementRef ServerStatements::find_id(std::uint32_t id) const {
-  for (const Entry& entry : used_) {
-    if (entry.statement->id == id) return entry.statement;
-  }
-  return {};
-}
-
 void ServerStatements::clear() {
   known_.clear();
   used_.clear();

@@ -198,7 +198,6 @@ class ServerStatements {
   std::size_t size() const { return known_.size(); }
   // By the name that the server knows it under; a slow look for the few who ask so.
   StatementRef find_name(std::string_view server_name) const;
-  StatementRef find_id(std::uint32_t id) const;
 
  private:
   struct Entry {

@@ -98,6 +98,22 @@ std::string set_sql(std::string_view parameter, std::string_view value) {
   return "SET " + quote_parameter(parameter) + " TO " + quote_literal(value);
 }
 
+std::optional<std::string> value_set_by(std::string_view sql) {
+  SqlLexer lexer(sql, true);
+  Token token = lexer.next();
+  while (!token.is('=') && !token.is("to")) {
+    if (token.type == TokenType::End) return std::nullopt;
+    token = lexer.next();
+  }
+  token = lexer.next();
+  const Token behind = lexer.next();
+  if (behind.type != TokenType::End && !behind.is(';')) return std::nullopt;
+  if (token.type == TokenType::Word || token.type == TokenType::Number) {
+    return std::string(token.text);
+  }
+  return decode_string(token, true);
+}
+
 std::string quote_parameter(std::string_view parameter) {
   std::string out;
   std::size_t at = 0;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -82,6 +83,10 @@ std::string_view to_string(SessionEffect::Kind kind);
 // The statement that sets the parameter to this value; for set_config and ParameterStatus, whose
 // value is the flat text of a list where the parameter is one.
 std::string set_sql(std::string_view parameter, std::string_view value);
+
+// The value of such a statement, or of a SET as a client has written it. Nullopt where it is not
+// one word, number or string.
+std::optional<std::string> value_set_by(std::string_view sql);
 
 // `parameter` as SET and RESET want it: each part between dots quoted.
 std::string quote_parameter(std::string_view parameter);

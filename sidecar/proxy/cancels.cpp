@@ -8,13 +8,13 @@
 
 namespace carpool::proxy {
 
-void Cancels::run(Server& server, const std::string& place) {
-  const auto cancel = cancels_.insert(cancels_.end(), {place, &server, nullptr, {}, false});
+void Cancels::run(Server& server) {
+  const auto cancel = cancels_.insert(cancels_.end(), {server.peer(), &server, nullptr, {}, false});
   if (CancelRequest::available()) {
     cancel->request = server.connector().cancel_request([this, cancel] { landed(cancel); });
     server.cancel_begins();
   } else {
-    cancel->ticket = server.cancel_ticket();
+    cancel->ticket = server.connector().cancel_ticket();
     start();
   }
 }

@@ -29,8 +29,8 @@ class Cancels {
   // `loop` must outlive it, and what runs.
   explicit Cancels(net::Loop& loop) : loop_(loop) {}
 
-  // `server`, which is open, must call forget() before it dies. `place`: where it is.
-  void run(Server& server, const std::string& place);
+  // `server`, which is open, must call forget() before it dies.
+  void run(Server& server);
   void forget(const Server& server);
   // None runs, and none waits.
   bool empty() const { return cancels_.empty(); }
@@ -39,7 +39,7 @@ class Cancels {
 
  private:
   struct Cancel {
-    std::string place;
+    std::string place;         // where the server is, or was
     Server* server = nullptr;  // null once it is gone
     // By the loop, or by a thread once there is one for it.
     std::unique_ptr<CancelRequest> request;

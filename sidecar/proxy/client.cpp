@@ -7,9 +7,9 @@
 #include <iterator>
 
 #include "base/check.h"
+#include "config/postgres_settings.h"
 #include "pg/error_response.h"
 #include "pg/messages.h"
-#include "pg/set_time.h"
 #include "proxy/log.h"
 #include "proxy/proxy.h"
 #include "proxy/server.h"
@@ -287,6 +287,7 @@ void Client::note_request(const pg::Frame& frame) {
     if (server_->rests() && !server_->holds_transaction()) {
       lease.transaction_begins(pool_->terms());
     }
+    if (server_->rests() && !lease.requests().batch_open()) lease.times.rests();
     lease.times.begins(proxy_.loop().now_us(), text);
   };
   switch (frame.type) {
@@ -371,8 +372,9 @@ void Client::detach() {
   held_ = false;
   // A server that idles has it no more: it would end that, whoever comes next.
   const pg::StatePtr& state = session_->follower.current();
-  const std::string* limit = state == nullptr ? nullptr : state->find(ServerSession::kIdleTimeout);
-  idle_limit_us_ = limit == nullptr ? 0 : pg::time_set_by(*limit).value_or(0);
+  const std::string* sql = state == nullptr ? nullptr : state->find(ServerSession::kIdleTimeout);
+  const auto limit = sql == nullptr ? std::nullopt : pg::value_set_by(*sql);
+  idle_limit_us_ = limit ? config::time_of_setting(*limit).value_or(0) : 0;
   if (idle_limit_us_ > 0) pool_->idle_limit_set();
   set_state(ClientState::Idle);
 }

@@ -21,9 +21,8 @@ Gatekeeper::Gatekeeper() : derive_secret_(random_bytes(32)) {
   credentials_.salt_secret = random_bytes(32);
 }
 
-void Gatekeeper::take(Credentials credentials) {
-  credentials_.tls = std::move(credentials.tls);
-  credentials_.take(CredentialsPart::Users, std::move(credentials));
+void Gatekeeper::take(const Credentials& credentials) {
+  for (const CredentialsPart part : kCredentialsParts) take(part, credentials);
 }
 
 void Gatekeeper::take(CredentialsPart part, Credentials credentials) {

@@ -20,7 +20,7 @@ class Gatekeeper {
   Gatekeeper();
 
   // In force from now on; until the first, nobody signs in by a users' file and no TLS is spoken.
-  void take(Credentials credentials);
+  void take(const Credentials& credentials);
   // That part of them, and the other stays.
   void take(CredentialsPart part, Credentials credentials);
   // From which the salts of users are made that a users' file gives in plain, and of those that

@@ -34,6 +34,8 @@ class LeaseTimes {
     query_size_ = static_cast<std::uint16_t>(std::min(text.size(), kQueryPrefixMax));
     std::memcpy(query_.data(), text.data(), query_size_);
   }
+  // Nothing runs: what was waited for has been answered without PostgreSQL.
+  void rests() { query_us_ = statement_us_ = 0; }
   // A request of the client's has to wait for what Carpool asks ahead of it.
   void waits(Micros now) {
     if (query_us_ == 0) query_us_ = statement_us_ = now;

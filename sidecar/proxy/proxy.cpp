@@ -338,10 +338,6 @@ void Proxy::cancel_is_over(std::uint32_t asking) {
   if (found != clients_.end()) found->second->close();
 }
 
-void Proxy::run_cancel(Server& server) {
-  cancels_.run(server, server.peer());
-}
-
 // ---- control
 
 Status Proxy::apply(const config::Config& config) {

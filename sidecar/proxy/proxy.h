@@ -140,7 +140,7 @@ class Proxy {
   // `asking` is the connection that asks. Whether it is to stay until cancel_is_over().
   bool cancel_request(std::uint32_t pid, ByteSpan secret, const Client& asking);
   void cancel_is_over(std::uint32_t asking);
-  void run_cancel(Server& server);
+  Cancels& cancels() { return cancels_; }
   MemoryGuard& memory() { return memory_; }
   // The texts of one pool's prepared statements take no more than a part of what there is.
   std::size_t statement_bytes_max() const;

@@ -47,7 +47,6 @@ void Server::on_connected(const ConnectFailure* failure) {
   stream_.set_tls(connector_.tls(), false);
   backend_pid_ = connector_.backend_pid();
   peer_ = connector_.peer();
-  cancel_ticket_ = connector_.cancel_ticket();
   life_ = Life::Open;
   const auto parameters = connector_.parameters();
   session_.opened(pool_.tables(), parameters);
@@ -78,7 +77,7 @@ void Server::on_drained() {
 void Server::cancel(const char* why) {
   if (closing() || lease_->cancels.in_flight() > 0) return;  // the one in flight does
   lease_->cancels.sent(pool_.proxy().loop().now_us(), why);
-  pool_.proxy().run_cancel(*this);
+  pool_.proxy().cancels().run(*this);
 }
 
 bool Server::cancel_for(const Client& asking) {

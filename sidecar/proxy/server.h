@@ -47,7 +47,6 @@ class Server final : public pool::Slot, public net::StreamListener {
   const Lease& lease() const { return *lease_; }
   ServerSession& session() { return session_; }
   net::Stream& stream() { return stream_; }
-  const CancelTicket& cancel_ticket() const { return cancel_ticket_; }
   // Only while it is open.
   const Connector& connector() const { return connector_; }
   // Where it is: "127.0.0.1:5432".
@@ -151,7 +150,6 @@ class Server final : public pool::Slot, public net::StreamListener {
   LivePool& pool_;
   const std::uint64_t id_;
   Connector connector_;
-  CancelTicket cancel_ticket_;
   net::Stream stream_;
   Buffer pending_;
   pg::Framer framer_{pg::Framer::Side::FromServer};

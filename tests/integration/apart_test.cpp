@@ -3,6 +3,9 @@
 // Each was found by attacking Carpool from outside.
 #include <gtest/gtest.h>
 
+#include <chrono>
+#include <thread>
+
 #include "one_server.h"
 
 namespace carpool::integration {
@@ -271,6 +274,21 @@ TEST(ApartByRefusal, WhatCarpoolRefusesInABatchOrATransactionFailsIt) {
   EXPECT_EQ(sqlstate_of(wire.query("select 1")), "25P02");
   wire.query("commit");
   EXPECT_EQ(value_of(wire.query("select count(*) from apart")), "0");
+}
+
+TEST(ApartByTime, AQueryIsNotJudgedByTheTimeOfOneThatNeededNoPostgresql) {
+  Carpool carpool(postgres(), {.pool = "size: 1, mode: session, queryTimeout: 1s"});
+  Wire wire = carpool.raw();
+  ASSERT_TRUE(wire.sign_in());
+  const std::string text = "select pg_sleep(0.4)";
+  wire.send(parse_message("first", text) + sync_message());
+  EXPECT_EQ(types(wire.read_until("Z")), "1Z");
+  // The server has it already, so that Carpool answers.
+  wire.send(parse_message("second", text) + message('H', ""));
+  EXPECT_EQ(types(wire.read_until("1")), "1");
+  std::this_thread::sleep_for(std::chrono::milliseconds(1200));
+  wire.send(bind_message("", "second") + execute_message("") + sync_message());
+  EXPECT_EQ(sqlstate_of(wire.read_until("Z")), "");
 }
 
 TEST(ApartByTime, WhoStandsInTheMidstOfARowKeepsNoServer) {

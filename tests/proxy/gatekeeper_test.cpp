@@ -15,7 +15,7 @@ class GatekeeperTest : public testing::Test {
     Result<pg::Users> users = pg::Users::parse(users_file, {keeper_.salt_secret(), 4096});
     ASSERT_TRUE(users);
     credentials.users = std::move(*users);
-    keeper_.take(std::move(credentials));
+    keeper_.take(credentials);
   }
 
   Gatekeeper keeper_;

@@ -144,7 +144,7 @@ TEST_F(Wake, AQueryBehindTheLastMessageOfScram) {
   Result<pg::Users> users = pg::Users::parse("\"alice\" \"pencil\"\n", {as_bytes("salts"), 4096});
   ASSERT_TRUE(users);
   credentials.users = std::move(*users);
-  proxy_->gatekeeper().take(std::move(credentials));
+  proxy_->gatekeeper().take(credentials);
   // With a server to greet it, and without one.
   for (const char* database : {"app", "app", "other"}) {
     const std::string bare = "n=,r=rOprNGfwEbeRWgbNEkqO";
