@@ -145,6 +145,10 @@ void add_pools(Families& out, const Pools& pools) {
       "Leases pinned until the client undoes it or leaves, by cause.", "cause",
       pool::kPinCauseNames, [](const PoolSnapshot& p) -> auto& { return p.counters.pins; });
 
+  per_pool(out, pools, MetricType::Counter, "carpool_session_restores_total",
+           "Times that a client's settings had to be set on a server before its request.",
+           [](const PoolSnapshot& p) { return static_cast<double>(p.counters.restores); });
+
   out.begin(MetricType::Counter, "carpool_errors_total",
             "Errors passed to clients, by SQLSTATE class.");
   for (const PoolSnapshot& pool : pools) {

@@ -65,6 +65,7 @@ class IntrusiveList {
 
   void push_front(T& element) { insert(element, &head_); }
   void push_back(T& element) { insert(element, head_.prev_); }
+  void insert_behind(T& element, T& before) { insert(element, &static_cast<Hook&>(before)); }
   void remove(T& element) {
     Hook& hook = element;
     CHECK(hook.linked());

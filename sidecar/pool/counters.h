@@ -116,10 +116,11 @@ struct PoolCounters {
   std::uint64_t bytes_to_clients = 0;
   std::uint64_t prepares_forwarded = 0;  // Parse sent to a server
   std::uint64_t prepares_reused = 0;     // Parse answered without one
-  Histogram wait;                        // from needing a server to having one
-  Histogram query;                       // from the message forwarded to ReadyForQuery
-  Histogram transaction;                 // a lease
-  Histogram server_connect;              // from the attempt to ready
+  std::uint64_t restores = 0;  // leases or transactions before which settings were restored
+  Histogram wait;              // from needing a server to having one
+  Histogram query;             // from the message forwarded to ReadyForQuery
+  Histogram transaction;       // a lease
+  Histogram server_connect;    // from the attempt to ready
 };
 
 // One pool as it stands.

@@ -1,6 +1,7 @@
 #include "pool/pool.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "base/check.h"
 
@@ -9,6 +10,9 @@ namespace {
 
 constexpr Micros kBackoffFirst_us = 100 * kMicrosPerMilli;
 constexpr Micros kBackoffMax_us = 5 * kMicrosPerSecond;
+
+// Idle servers that are looked at for one of a waiter's affinity.
+constexpr int kChoicesMax = 64;
 
 constexpr unsigned bit(SlotState state) {
   return 1u << static_cast<unsigned>(state);
@@ -61,8 +65,8 @@ Acquired Pool::acquire(Waiter& waiter, Micros now, Slot** slot) {
   if (waiters_.empty() && !paused_ && open() <= settings_.size) {
     Slot* idle = list(SlotState::Idle).front();
     if (idle != nullptr && !expired(*idle, now)) {
-      set_state(*idle, SlotState::Leased, now);
-      *slot = idle;
+      *slot = &choose(waiter, now);
+      set_state(**slot, SlotState::Leased, now);
       return Acquired::Granted;
     }
   }
@@ -70,6 +74,22 @@ Acquired Pool::acquire(Waiter& waiter, Micros now, Slot** slot) {
   waiter.since_us_ = now;
   waiters_.push_back(waiter);
   return Acquired::Queued;
+}
+
+Slot& Pool::choose(const Waiter& waiter, Micros now) {
+  SlotList& idle = list(SlotState::Idle);
+  Slot& first = *idle.front();
+  if (first.affinity_ == waiter.affinity_) return first;
+  Slot* found = idle.next(first);
+  for (int left = kChoicesMax; found != nullptr && left > 0; --left) {
+    if (found->affinity_ == waiter.affinity_ && !expired(*found, now)) break;
+    found = left == 1 ? nullptr : idle.next(*found);
+  }
+  if (found == nullptr) return first;
+  std::swap(first.since_us_, found->since_us_);
+  idle.remove(first);
+  idle.insert_behind(first, *found);
+  return *found;
 }
 
 void Pool::cancel_wait(Waiter& waiter) {
@@ -231,6 +251,7 @@ void Pool::plan_grants(Micros now) {
       continue;
     }
     waiters_.remove(*waiter);
+    slot = &choose(*waiter, now);
     set_state(*slot, SlotState::Leased, now);
     actions_.push_back(
         {.kind = Action::Kind::Grant, .slot = slot, .waiter = waiter, .waited_us = waited_us});

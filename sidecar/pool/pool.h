@@ -1,8 +1,9 @@
 // Pool: who gets which server. Pure decisions: `now` is an argument, nothing is opened, closed or
 // sent here; plan() says what to do and the caller does it and reports back.
 //
-// Servers idle last in, first out, so that a surplus ages out; waiters are served first in, first
-// out. Invariants:
+// Servers idle last in, first out, so that a surplus ages out; one of the waiter's own affinity
+// goes first, and the one that it overtakes takes its place, age and all, so that a surplus ages
+// out as if none were preferred. Waiters are served first in, first out. Invariants:
 //   servers, those that linger included, <= size + overflow, unless the pool was shrunk a moment
 //     ago; those at a former place (move()) count nowhere but in their state
 //   a server beyond `size` is lent only to a client that has waited `overflowAfter`, and closed
@@ -141,6 +142,8 @@ class Pool {
   bool any_overdue(Micros now) const;
   // Why an idle server that nobody waits for should not be kept; false where it should.
   bool surplus(const Slot& slot, Micros now, CloseReason* reason) const;
+  // The idle server that is lent to the waiter, if the first in line may be; it is first then.
+  Slot& choose(const Waiter& waiter, Micros now);
   void plan_timeouts(Micros now);
   void plan_grants(Micros now);
   void plan_closes(Micros now);

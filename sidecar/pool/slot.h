@@ -33,9 +33,12 @@ class Slot : public ListHook<SlotsByState> {
  protected:
   Slot() = default;
   ~Slot() = default;
+  // A waiter with the same one is served by this slot at less cost. Compared, and nothing else.
+  void set_affinity(const void* affinity) { affinity_ = affinity; }
 
  private:
   friend class Pool;
+  const void* affinity_ = nullptr;
   SlotState state_ = SlotState::Connecting;
   bool lingers_ = false;
   std::uint32_t generation_ = 0;  // Pool::generation_ when it was opened
@@ -55,9 +58,11 @@ class Waiter : public ListHook<WaitersInQueue> {
  protected:
   Waiter() = default;
   ~Waiter() = default;
+  void set_affinity(const void* affinity) { affinity_ = affinity; }
 
  private:
   friend class Pool;
+  const void* affinity_ = nullptr;
   Micros since_us_ = 0;
 };
 

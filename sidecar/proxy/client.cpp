@@ -27,7 +27,8 @@ constexpr unsigned bit(ClientState state) {
 // The table of edges in client.h.
 constexpr std::array<unsigned, pool::kClientStates> kEdges = {
     bit(ClientState::Authenticating) | bit(ClientState::Closing),
-    bit(ClientState::Idle) | bit(ClientState::Closing),
+    bit(ClientState::Idle) | bit(ClientState::Waiting) | bit(ClientState::Attached) |
+        bit(ClientState::Closing),
     bit(ClientState::Waiting) | bit(ClientState::Attached) | bit(ClientState::Closing),
     bit(ClientState::Attached) | bit(ClientState::Idle) | bit(ClientState::Closing),
     bit(ClientState::Idle) | bit(ClientState::Closing),
@@ -69,13 +70,18 @@ bool Client::start(int fd) {
   return true;
 }
 
+Entering* Client::entering() {
+  auto* entering = std::get_if<std::unique_ptr<Entering>>(&stage_);
+  return entering == nullptr ? nullptr : entering->get();
+}
+
 LivePool::ClientList* Client::list_of(ClientState state) {
   if (state == ClientState::Startup) return &proxy_.startup_clients();
-  if (pool_ != nullptr) return &pool_->clients(state);
+  if (LivePool* pool = live_pool()) return &pool->clients(state);
   if (state == ClientState::Closing) return nullptr;
-  if (state != ClientState::Authenticating) return &proxy_.console_clients();
-  // One that signs in has as long as one that has said nothing, until PostgreSQL has its password.
-  return on_trial_ ? &proxy_.clients_on_trial() : &proxy_.startup_clients();
+  if (at_console() != nullptr) return &proxy_.console_clients();
+  return entering()->step == Entering::Step::OnTrial ? &proxy_.clients_on_trial()
+                                                     : &proxy_.startup_clients();
 }
 
 void Client::set_state(ClientState state) {
@@ -94,19 +100,14 @@ void Client::look_again() {
   proxy_.resume_later(*this);
 }
 
-bool Client::can_take() const {
-  if (leaving_ || stream_.queued() > kQueuedMax) return false;
-  switch (state_) {
-    case ClientState::Startup:
-      return true;
-    case ClientState::Authenticating:
-      return sign_in_ != nullptr && !signed_in_ && !sign_in_->waits_for_postgres();
-    case ClientState::Idle:
-    case ClientState::Attached:
-      return console_ == nullptr || !console_->busy();
-    default:
-      return false;
+bool Client::can_take() {
+  if (state_ == ClientState::Closing || stream_.queued() > kQueuedMax) return false;
+  if (const Entering* at = entering()) {
+    return state_ == ClientState::Startup ||
+           (at->step == Entering::Step::Speaks && !at->sign_in->waits_for_postgres());
   }
+  if (const AtConsole* at = at_console()) return !at->console->busy();
+  return !leaving() && !awaits_greeting() && state_ != ClientState::Waiting;
 }
 
 // ---- reading
@@ -114,14 +115,14 @@ bool Client::can_take() const {
 void Client::on_readable() {
   if (state_ == ClientState::Closing) return;
   // At the end of this turn there will be room, or nothing more to be done about it.
-  if (server_ == nullptr && proxy_.memory().level() == MemoryGuard::Level::Critical) return;
+  if (server() == nullptr && proxy_.memory().level() == MemoryGuard::Level::Critical) return;
   const std::span<std::uint8_t> shared = proxy_.loop().read_buffer();
   // A byte that goes on with what has come before it begins no handshake: 0x16 is the code of an
   // SSLRequest, too.
-  if (state_ == ClientState::Startup && !ssl_asked_ && stream_.tls() == nullptr &&
+  if (state_ == ClientState::Startup && !entering()->ssl_asked && stream_.tls() == nullptr &&
       pending_.empty() && proxy_.gatekeeper().tls() != nullptr &&
       stream_.peek() == pg::kTlsHandshake) {
-    direct_tls_ = true;
+    entering()->direct_tls = true;
     if (!start_tls()) return close();
   }
   if (!can_take()) {
@@ -132,8 +133,10 @@ void Client::on_readable() {
     proxy_.memory().passed(static_cast<std::size_t>(n));
     keep(ByteSpan(shared.data(), static_cast<std::size_t>(n)));
     // Terminate: nobody waits for PostgreSQL's word any more.
-    if (on_trial_ && !signed_in_ && pending_.bytes().front() == 'X')
+    if (entering() != nullptr && entering()->step == Entering::Step::OnTrial &&
+        pending_.bytes().front() == 'X') {
       return close(Ending::Terminate);
+    }
     stream_.pause_reading();
     return;
   }
@@ -174,28 +177,21 @@ void Client::process_pending() {
 }
 
 std::size_t Client::process(ByteSpan in) {
-  switch (state_) {
-    case ClientState::Startup:
-      return process_startup(in);
-    case ClientState::Authenticating:
-      return process_sign_in(in);
-    case ClientState::Idle:
-    case ClientState::Attached:
-      return console_ == nullptr ? process_requests(in) : process_console(in);
-    default:
-      return 0;
-  }
+  if (pooled() != nullptr) return process_requests(in);
+  if (at_console() != nullptr) return process_console(in);
+  return state_ == ClientState::Startup ? process_startup(in) : process_sign_in(in);
 }
 
 // ---- requests
 
 std::size_t Client::process_requests(ByteSpan in) {
   Outgoing out(in, proxy_.scratch());
+  Pooled& own = *pooled();
   const auto flush = [&] {
-    if (server_ != nullptr && !out.empty()) server_->send(out.bytes());
+    if (own.server != nullptr && !out.empty()) own.server->send(out.bytes());
     out.sent();
   };
-  held_ = false;
+  own.held = false;
   while (out.taken() < in.size()) {
     const pg::Frame frame = framer_.next(out.rest());
     if (frame.kind == pg::Frame::Kind::NeedMore) break;
@@ -206,8 +202,8 @@ std::size_t Client::process_requests(ByteSpan in) {
     }
     if (frame.kind == pg::Frame::Kind::Body) {
       framer_.take(frame);
-      dropping_ ? out.drop(frame.bytes.size()) : out.pass(frame.bytes.size());
-      if (frame.last) dropping_ = false;
+      own.dropping ? out.drop(frame.bytes.size()) : out.pass(frame.bytes.size());
+      if (frame.last) own.dropping = false;
       continue;
     }
     if (frame.type == 'X') {
@@ -222,23 +218,25 @@ std::size_t Client::process_requests(ByteSpan in) {
       return in.size();
     }
     // The Sync that ends a failed batch is the server's to answer, where there is one.
-    if (failing_ != Failing::No && server_ != nullptr && frame.type == 'S') failing_ = Failing::No;
+    if (own.failing != Pooled::Failing::No && own.server != nullptr && frame.type == 'S')
+      own.failing = Pooled::Failing::No;
     // COPY data may still come after the COPY has failed, and a Flush asks for nothing by itself.
-    const bool nothing_to_do = server_ == nullptr && (frame.type == 'd' || frame.type == 'c' ||
-                                                      frame.type == 'f' || frame.type == 'H');
-    if (failing_ != Failing::No || nothing_to_do) {
+    const bool nothing_to_do = own.server == nullptr && (frame.type == 'd' || frame.type == 'c' ||
+                                                         frame.type == 'f' || frame.type == 'H');
+    if (own.failing != Pooled::Failing::No || nothing_to_do) {
       framer_.take(frame);
       out.drop(frame.bytes.size());
-      dropping_ = !frame.last;
-      if (failing_ != Failing::No) drop_failed(frame.type);
+      own.dropping = !frame.last;
+      if (own.failing != Pooled::Failing::No) drop_failed(frame.type);
       continue;
     }
-    if (server_ == nullptr && !attach()) {
+    if (own.server == nullptr && !attach()) {
       if (state_ == ClientState::Closing) return in.size();
-      if (failing_ != Failing::No) continue;  // refused at once: this request is to be dropped
+      if (own.failing != Pooled::Failing::No)
+        continue;  // refused at once: this request is to be dropped
       break;
     }
-    Lease& lease = server_->lease();
+    Lease& lease = own.server->lease();
     if (lease.breaks_copy(frame)) {
       flush();
       reject(RejectReason::ProtocolError, "08P01",
@@ -246,9 +244,9 @@ std::size_t Client::process_requests(ByteSpan in) {
                          static_cast<unsigned>(frame.type)));
       return in.size();
     }
-    held_ = lease.full() || lease.must_wait(frame) ||
-            lease.must_ask(frame, out.rest().subspan(frame.bytes.size()), out);
-    if (held_) {
+    own.held = lease.full() || lease.must_wait(frame) ||
+               lease.must_ask(frame, out.rest().subspan(frame.bytes.size()), out);
+    if (own.held) {
       lease.flush(out);
       lease.times.waits(proxy_.loop().now_us());
       stream_.pause_reading();
@@ -259,7 +257,7 @@ std::size_t Client::process_requests(ByteSpan in) {
     Bytes answer;
     const bool drops = lease.requests().drops() && frame.type != 'S';
     const Lease::Taken taken = lease.request(frame, out, answer);
-    dropping_ = !frame.last && (drops || taken != Lease::Taken::Yes);
+    own.dropping = !frame.last && (drops || taken != Lease::Taken::Yes);
     if (!answer.empty()) stream_.write(answer);
     switch (taken) {
       case Lease::Taken::Yes:
@@ -267,7 +265,7 @@ std::size_t Client::process_requests(ByteSpan in) {
       case Lease::Taken::RefusedQuery:
         break;
       case Lease::Taken::RefusedBatch:
-        failing_ = Failing::UntilSync;
+        own.failing = Pooled::Failing::UntilSync;
         break;
       case Lease::Taken::NotProtocol:
         flush();
@@ -277,17 +275,18 @@ std::size_t Client::process_requests(ByteSpan in) {
   }
   flush();
   // Nothing of it may have gone to the server, or the end of a message that it had to wait for.
-  if (server_ != nullptr) server_->look_at_lease();
+  if (own.server != nullptr) own.server->look_at_lease();
   return state_ == ClientState::Closing ? in.size() : out.taken();
 }
 
 void Client::note_request(const pg::Frame& frame) {
-  const auto begins = [this](ByteSpan text) {
-    Lease& lease = server_->lease();
-    if (server_->rests() && !server_->holds_transaction()) {
-      lease.transaction_begins(pool_->terms());
+  Server& server = *pooled()->server;
+  const auto begins = [&](ByteSpan text) {
+    Lease& lease = server.lease();
+    if (server.rests() && !server.holds_transaction()) {
+      lease.transaction_begins(server.live_pool().terms());
     }
-    if (server_->rests() && !lease.requests().batch_open()) lease.times.rests();
+    if (server.rests() && !lease.requests().batch_open()) lease.times.rests();
     lease.times.begins(proxy_.loop().now_us(), text);
   };
   switch (frame.type) {
@@ -304,7 +303,7 @@ void Client::note_request(const pg::Frame& frame) {
       Reader reader(frame.body());
       reader.cstring();
       const std::string_view name = reader.cstring();
-      const pg::StatementRef* named = name.empty() ? nullptr : session_->statements.find(name);
+      const pg::StatementRef* named = name.empty() ? nullptr : session().statements.find(name);
       begins(named == nullptr ? ByteSpan() : as_bytes((*named)->body));
       break;
     }
@@ -317,36 +316,42 @@ void Client::note_request(const pg::Frame& frame) {
 }
 
 bool Client::attach() {
+  Pooled& own = *pooled();
+  pool::Pool& pool = own.pool->pool();
   pool::Slot* slot = nullptr;
-  switch (pool_->pool().acquire(*this, proxy_.loop().now_us(), &slot)) {
+  set_affinity(own.session->follower.current().get());  // the settings that it wants in force
+  switch (pool.acquire(*this, proxy_.loop().now_us(), &slot)) {
     case pool::Acquired::Granted:
       if (!static_cast<Server&>(*slot).still_there()) return attach();
       attached(static_cast<Server&>(*slot));
-      server_->lend(*this, 0);
+      own.server->lend(*this, 0);
       // What it sent first may have found out that the server is gone, and with it this client.
-      return server_ != nullptr;
+      return own.server != nullptr;
     case pool::Acquired::Queued:
       set_state(ClientState::Waiting);
-      pool_->mark_dirty();
+      own.pool->mark_dirty();
       return false;
     case pool::Acquired::Rejected:
-      proxy_.client_refused(RejectReason::WaitersMax, pool_);
       set_state(ClientState::Waiting);
+      if (!awaits_greeting()) proxy_.client_refused(RejectReason::WaitersMax, own.pool);
       fail_query("53300", fmt::format("{} has {} clients waiting already, as many as "
                                       "pool.waitersMax allows",
-                                      pool_->describe(), pool_->pool().waiting()));
+                                      own.pool->describe(), pool.waiting()));
       return false;
   }
   return false;
 }
 
 void Client::attached(Server& server) {
-  server_ = &server;
+  pooled()->server = &server;
   set_state(ClientState::Attached);
 }
 
 void Client::granted(Server& server, Micros waited_us) {
-  if (!server.still_there()) return set_state(ClientState::Idle);  // and asks again
+  if (!server.still_there()) {
+    set_state(ClientState::Idle);
+    return look_again();  // and asks again
+  }
   attached(server);
   server.lend(*this, waited_us);
 }
@@ -354,66 +359,82 @@ void Client::granted(Server& server, Micros waited_us) {
 void Client::resume() {
   looks_again_ = false;
   if (state_ == ClientState::Closing) return;
-  if (leaving_) {
-    // Of one that has a server, that tells when all is answered.
-    if (server_ == nullptr) close(Ending::Terminate);
-    return;
+  if (const Entering* at = entering(); at != nullptr && at->step == Entering::Step::SignedIn) {
+    return enter();
   }
-  if (signed_in_ && sign_in_ != nullptr) return enter();
+  if (Pooled* own = pooled()) {
+    if (own->leaving) {
+      // Of one that has a server, that tells when all is answered.
+      if (own->server == nullptr) close(Ending::Terminate);
+      return;
+    }
+    // Its server could not take its settings over.
+    if (awaits_greeting() && state_ == ClientState::Idle) return seek_greeting();
+  }
   if (!can_take()) return;
   process_pending();
-  if (can_take() && !held_) stream_.resume_reading();
+  if (can_take() && (pooled() == nullptr || !pooled()->held)) stream_.resume_reading();
 }
 
 void Client::detach() {
-  CHECK(server_ != nullptr);
-  server_ = nullptr;
-  tries_ = 0;
-  held_ = false;
+  Pooled& own = *pooled();
+  CHECK(own.server != nullptr);
+  own.server = nullptr;
+  own.tries = 0;
+  own.held = false;
+  const pg::StatePtr& state = own.session->follower.current();
   // A server that idles has it no more: it would end that, whoever comes next.
-  const pg::StatePtr& state = session_->follower.current();
   const std::string* sql = state == nullptr ? nullptr : state->find(ServerSession::kIdleTimeout);
   const auto limit = sql == nullptr ? std::nullopt : pg::value_set_by(*sql);
-  idle_limit_us_ = limit ? config::time_of_setting(*limit).value_or(0) : 0;
-  if (idle_limit_us_ > 0) pool_->idle_limit_set();
+  own.idle_limit_us = limit ? config::time_of_setting(*limit).value_or(0) : 0;
+  if (own.idle_limit_us > 0) own.pool->idle_limit_set();
+  if (awaits_greeting()) {
+    own.pool->known_values().taken(state);
+    return greet();
+  }
   set_state(ClientState::Idle);
 }
 
 void Client::end_if_idle(Micros now) {
-  if (idle_limit_us_ == 0 || now - since_us_ < idle_limit_us_) return;
+  const Micros limit_us = pooled()->idle_limit_us;
+  if (limit_us == 0 || now - since_us_ < limit_us) return;
   close_with_error(pg::sqlstate::kIdleSessionTimeout,
                    "terminating connection due to idle-session timeout");
 }
 
 void Client::try_again() {
-  server_ = nullptr;
-  held_ = false;
+  Pooled& own = *pooled();
+  own.server = nullptr;
+  own.held = false;
+  if (awaits_greeting() && own.tries >= kTriesMax) return greet();
   set_state(ClientState::Idle);
   look_again();
 }
 
 bool Client::must_keep_server() const {
-  return server_->lease().pinned() || failing_ != Failing::No;
+  return pooled()->server->lease().pinned() || pooled()->failing != Pooled::Failing::No;
 }
 
 void Client::fail_query(std::string_view sqlstate, const std::string& message) {
-  CHECK(server_ == nullptr && !waiting());
-  pool_->count_error(sqlstate);
+  Pooled& own = *pooled();
+  CHECK(own.server == nullptr && !waiting());
+  if (awaits_greeting()) return greet();  // its first query meets the same
+  own.pool->count_error(sqlstate);
   Bytes out;
   pg::append_error(out, pg::Severity::Error, sqlstate, message);
   stream_.write(out);
-  failing_ = Failing::NextMessage;
+  own.failing = Pooled::Failing::NextMessage;
   if (state_ == ClientState::Waiting) set_state(ClientState::Idle);
 }
 
 void Client::drop_failed(char type) {
-  const bool ends =
-      type == 'S' || (failing_ == Failing::NextMessage && (type == 'Q' || type == 'F'));
+  const bool ends = type == 'S' || (pooled()->failing == Pooled::Failing::NextMessage &&
+                                    (type == 'Q' || type == 'F'));
   if (!ends) {
-    failing_ = Failing::UntilSync;
+    pooled()->failing = Pooled::Failing::UntilSync;
     return;
   }
-  failing_ = Failing::No;
+  pooled()->failing = Pooled::Failing::No;
   say_ready();
 }
 

@@ -6,20 +6,23 @@
 // stamps the time; nothing else writes the field):
 //
 //   Startup        -> Authenticating, Closing   the startup packet is read
-//   Authenticating -> Idle, Closing             until it has shown who it is, and then, in a pool,
-//                                               until that knows a server's parameters
+//   Authenticating -> Idle, Waiting, Attached,  until it has shown who it is, and then, in a pool,
+//                     Closing                   until that knows a server's parameters
 //   Idle           -> Waiting, Attached, Closing
 //   Waiting        -> Attached, Idle, Closing   in the pool's queue
-//   Attached       -> Idle, Closing             server_ is set exactly here
+//   Attached       -> Idle, Closing             it has a server exactly here
 //   Closing        -> (deleted when the stream is gone) until all that is queued for it is sent,
-//   for
-//                                               a while
+//                                               for a while
+//
+// What it has beside the connection is its stage (client_stages.h). In a pool, one whose startup
+// packet sets what no server of the pool's has taken yet has a server lent for that alone, before
+// it is greeted: what PostgreSQL refuses is refused at sign-in. Where no server can be had it is
+// greeted all the same, and its first query gets the error.
 //
 // Lifetime: made by Proxy for an accepted socket, deletes itself after its stream has closed.
 #pragma once
 
 #include <memory>
-#include <optional>
 #include <string>
 
 #include "base/buffer.h"
@@ -29,10 +32,9 @@
 #include "pg/startup.h"
 #include "pool/counters.h"
 #include "pool/slot.h"
-#include "proxy/console.h"
+#include "proxy/client_stages.h"
 #include "proxy/lease_end.h"
 #include "proxy/live_pool.h"
-#include "proxy/sign_in.h"
 
 namespace carpool::proxy {
 
@@ -61,26 +63,32 @@ class Client final : public net::StreamListener,
   Bytes cancel_key() const;
   pool::ClientState state() const { return state_; }
   Micros in_state_since_us() const { return since_us_; }
-  LivePool* live_pool() { return pool_; }
-  Server* server() { return server_; }
+  LivePool* live_pool() { return pooled() == nullptr ? nullptr : pooled()->pool; }
+  Server* server() { return pooled() == nullptr ? nullptr : pooled()->server; }
   net::Stream& stream() { return stream_; }
   // Whether it stands in the middle of a message, part of which has gone to the server.
   bool inside_message() const { return !framer_.at_boundary(); }
-  // Only once it has signed in.
-  ClientSession& session() { return *session_; }
+  // Only in a pool.
+  ClientSession& session() { return *pooled()->session; }
   // Bytes kept for it: what it has sent and what it does not read; by the kernel too, if asked.
   std::uint64_t held_bytes(bool with_kernel) const {
     return std::uint64_t{pending_.capacity()} + stream_.queued_capacity() +
            (with_kernel ? stream_.kernel_bytes() : 0);
   }
   // It has said Terminate, and everything that it asked before is answered.
-  bool leaving() const { return leaving_; }
+  bool leaving() const { return pooled() != nullptr && pooled()->leaving; }
+  // In a pool, and not greeted: the server that it has is to take its settings over, and no more.
+  bool awaits_greeting() const { return pooled() != nullptr && pooled()->greeting != nullptr; }
   // What it has left on its server, or is in the middle of, would be lost on another. Only while it
   // has one.
   bool must_keep_server() const;
 
   // The pool knows what to greet it with.
-  void greet();
+  void seek_greeting();
+  // What a server says to one that awaits its greeting: ParameterStatus messages.
+  void keep_for_greeting(ByteSpan values) { append(pooled()->greeting->values, values); }
+  // PostgreSQL does not take what its startup packet sets.
+  void refuse_values(std::string_view sqlstate, const std::string& message);
   // A server is lent to it, out of the queue.
   void granted(Server& server, Micros waited_us);
   // It has waited too long, or was canceled while it waited: this query fails, the client stays.
@@ -93,7 +101,7 @@ class Client final : public net::StreamListener,
   void end_if_idle(Micros now);
   // The same, before anything of what it asked has been sent: it asks for another server. Not when
   // it has tried often.
-  bool may_try_again() { return ++tries_ < kTriesMax; }
+  bool may_try_again() { return ++pooled()->tries < kTriesMax || awaits_greeting(); }
   void try_again();
   // Goes on with what it has sent, as far as can_take() says.
   void resume();
@@ -117,11 +125,15 @@ class Client final : public net::StreamListener,
   void on_closed() override;
 
  private:
+  Entering* entering();
+  AtConsole* at_console() { return std::get_if<AtConsole>(&stage_); }
+  const Pooled* pooled() const { return std::get_if<Pooled>(&stage_); }
+  Pooled* pooled() { return std::get_if<Pooled>(&stage_); }
   void set_state(pool::ClientState state);
   // Whether what it sends can be taken now. Bytes that cannot stay in pending_, and whatever turns
   // this true calls for another look at them: set_state() by itself, else on_drained(), the
-  // console's answer, and the server's (held_).
-  bool can_take() const;
+  // console's answer, and the server's (Pooled::held).
+  bool can_take();
   // resume(), at the end of the turn.
   void look_again();
   // Where it stands in that state; null: nowhere.
@@ -142,7 +154,7 @@ class Client final : public net::StreamListener,
   void reject_database(const std::string& database);
   void enter_console(const std::string& user);
   std::size_t process_sign_in(ByteSpan in);
-  void wait_for_postgres();
+  void move_on(Entering::Step step);
   void signed_in(const SignIn::Refusal* refusal);
   // Goes on through TLS. False when it cannot.
   bool start_tls();
@@ -151,11 +163,11 @@ class Client final : public net::StreamListener,
   void ended();
   // The same, while what it has sent waits to be taken.
   void hung_up();
-  void wait_for_greeting();
+  void greet();
   void leave();
   bool says_terminate() const;
   // Whether what it was let in by holds now, too; else it is turned away.
-  bool still_let_in();
+  bool still_let_in(const LetInBy& by);
   // Notes when a request begins, for the times and the log.
   void note_request(const pg::Frame& frame);
   // Drops what belongs to a request that has failed; says ReadyForQuery at its end.
@@ -168,53 +180,16 @@ class Client final : public net::StreamListener,
 
   Proxy& proxy_;
   net::Stream stream_;
-  std::unique_ptr<ClientSession> session_;
-  // Where it wants to go, until it is in a pool: a stranger makes none.
-  struct Entrance {
-    std::string database;
-    std::string user;
-    ServerStartup startup;
-    pg::StartupSettings settings;
-  };
-  std::unique_ptr<Entrance> entrance_;
-  // What it is let in by, until it is greeted: the rules may change in between, and nobody comes in
-  // whom those in force would keep out.
-  struct LetInBy {
-    config::AuthMode mode = config::AuthMode::Trust;
-    std::string user;
-    std::optional<pg::ScramVerifier> verifier;  // that its password was checked against
-    std::optional<Passthrough::Word> word;      // of PostgreSQL, on its password
-    std::shared_ptr<net::TlsContext> tls;       // of its handshake; null: it came in clear
-  };
-  std::unique_ptr<LetInBy> let_in_by_;
-  std::unique_ptr<SignIn> sign_in_;        // while it must show who it is
-  std::unique_ptr<Console> console_;       // instead of a pool
-  std::unique_ptr<Bytes> startup_values_;  // ParameterStatus messages, until it is greeted
-  Buffer pending_;                         // bytes read and not taken yet
+  ClientStage stage_ = std::make_unique<Entering>();
+  Buffer pending_;  // bytes read and not taken yet
   pg::Framer framer_{pg::Framer::Side::FromClient};
-  LivePool* pool_ = nullptr;
-  Server* server_ = nullptr;
   Micros since_us_ = 0;
-  Micros idle_limit_us_ = 0;  // 0: none
   const Micros connected_us_;
   const std::uint32_t id_;
   const std::uint32_t secret_;
   pool::ClientState state_ = pool::ClientState::Startup;
-  std::uint8_t tries_ = 0;
-  bool long_key_ = false;    // protocol 3.2: the cancel key may be long
-  bool on_trial_ = false;    // PostgreSQL has been asked for the first time whether it may enter
-  bool signed_in_ = false;   // is who it says, and waits to be greeted
-  bool direct_tls_ = false;  // began with TLS, without asking
-  bool ssl_asked_ = false;
-  bool gss_asked_ = false;
-  bool leaving_ = false;      // has said Terminate; what it asked before is answered first
+  bool long_key_ = false;     // protocol 3.2: the cancel key may be long
   bool looks_again_ = false;  // at the end of this turn
-  bool held_ = false;         // the server must answer before the next request can be taken
-  bool dropping_ = false;     // the body of a message that nobody wants is passing
-  // A request that failed before it had a server: what belongs to it is dropped, up to the
-  // ReadyForQuery that ends it.
-  enum class Failing : std::uint8_t { No, NextMessage, UntilSync };
-  Failing failing_ = Failing::No;
 };
 
 }  // namespace carpool::proxy

@@ -13,17 +13,18 @@ using pool::ClientState;
 
 // It is answered what it asked, and then closed; or at once.
 void Client::leave() {
-  if (server_ == nullptr || !server_->must_answer_first()) {
+  Pooled& own = *pooled();
+  if (own.server == nullptr || !own.server->must_answer_first()) {
     // What was sent may have found out that the server is gone.
     return close(Ending::Terminate);
   }
-  leaving_ = true;
+  own.leaving = true;
   stream_.pause_reading();
 }
 
 void Client::on_drained() {
   if (state_ == ClientState::Closing) return part();
-  if (server_ != nullptr) server_->stream().resume_reading();
+  if (server() != nullptr) server()->stream().resume_reading();
   if (stream_.reading_paused()) resume();
 }
 
@@ -36,30 +37,31 @@ void Client::close_with_error(std::string_view sqlstate, const std::string& mess
   Bytes out;
   pg::append_error(out, pg::Severity::Fatal, sqlstate, message);
   stream_.write(out);
-  if (pool_ != nullptr) pool_->count_error(sqlstate);
+  if (live_pool() != nullptr) live_pool()->count_error(sqlstate);
   close();
 }
 
 void Client::close(Ending how) {
   if (state_ == ClientState::Closing) return;
-  if (pool_ != nullptr && waiting()) pool_->pool().cancel_wait(*this);
-  Server* server = server_;
-  server_ = nullptr;
+  Pooled* own = pooled();
+  if (own != nullptr && waiting()) own->pool->pool().cancel_wait(*this);
+  Server* server = own == nullptr ? nullptr : std::exchange(own->server, nullptr);
   set_state(ClientState::Closing);
   // What is queued for it reaches it first.
-  if (how != Ending::Gone && pool_ != nullptr && stream_.queued() > 0 && !proxy_.closed()) {
+  if (how != Ending::Gone && own != nullptr && stream_.queued() > 0 && !proxy_.closed()) {
     stream_.pause_reading();
   } else {
     part();
   }
-  if (server != nullptr) server->abandoned(how, inside_message(), std::move(session_));
+  if (server != nullptr) server->abandoned(how, inside_message(), std::move(own->session));
 }
 
 void Client::part() {
   if (!stream_.is_open()) return;
   if (stream_.queued() > 0) {
     log::info("a client was closed before it had taken all that was for it",
-              {{"pool", pool_ == nullptr ? "" : pool_->describe()}, {"bytes", stream_.queued()}});
+              {{"pool", live_pool() == nullptr ? "" : live_pool()->describe()},
+               {"bytes", stream_.queued()}});
   }
   proxy_.client_gone(*this);
   stream_.close();
@@ -67,7 +69,7 @@ void Client::part() {
 
 // It can be that nothing is read from it for a long time.
 void Client::on_hangup() {
-  if (state_ == ClientState::Closing || leaving_) return;
+  if (state_ == ClientState::Closing || leaving()) return;
   const std::span<std::uint8_t> shared = proxy_.loop().read_buffer();
   ssize_t n = 0;
   while (pending_.size() < kHangupMax) {
@@ -97,7 +99,7 @@ bool Client::says_terminate() const {
 }
 
 void Client::on_closed() {
-  if (in_a_list()) pool_->clients(state_).remove(*this);
+  if (in_a_list()) live_pool()->clients(state_).remove(*this);
   proxy_.client_freed();
   delete this;
 }

@@ -45,7 +45,8 @@ std::size_t Client::process_startup(ByteSpan in) {
         return taken;
       case pg::Startup::Kind::SslRequest:
       case pg::Startup::Kind::GssRequest: {
-        bool& asked = startup.kind == pg::Startup::Kind::SslRequest ? ssl_asked_ : gss_asked_;
+        Entering& at = *entering();
+        bool& asked = startup.kind == pg::Startup::Kind::SslRequest ? at.ssl_asked : at.gss_asked;
         if (asked) {
           reject(RejectReason::ProtocolError, "08P01", "encryption was asked for twice");
           return in.size();
@@ -87,7 +88,9 @@ std::size_t Client::process_startup(ByteSpan in) {
         break;
     }
   }
-  if (state_ == ClientState::Authenticating) taken += process_sign_in(in.subspan(taken));
+  if (entering() != nullptr && state_ == ClientState::Authenticating) {
+    taken += process_sign_in(in.subspan(taken));
+  }
   // What came behind the startup packet waits in pending_ until the client is signed in.
   if (state_ == ClientState::Idle) taken += process(in.subspan(taken));
   return taken;
@@ -105,7 +108,7 @@ void Client::on_startup_message(pg::Startup& startup) {
   if (proxy_.ending_clients()) {
     return reject(RejectReason::Draining, "57P01", "Carpool is shutting down");
   }
-  if (direct_tls_ && !net::agreed_on_postgresql(stream_.tls())) {
+  if (entering()->direct_tls && !net::agreed_on_postgresql(stream_.tls())) {
     return reject(RejectReason::ProtocolError, "08P01",
                   "direct TLS needs the ALPN protocol \"postgresql\"");
   }
@@ -145,20 +148,19 @@ void Client::on_startup_message(pg::Startup& startup) {
   for (const auto& [lower, value] : settings.values) {
     const std::string_view name = reported_name(lower);
     if (name.empty()) continue;
-    if (startup_values_ == nullptr) startup_values_ = std::make_unique<Bytes>();
-    pg::append_parameter_status(*startup_values_, name, value);
+    pg::append_parameter_status(entering()->values, name, value);
   }
-  entrance_ = std::make_unique<Entrance>(
-      Entrance{startup.database, startup.user, server_startup, std::move(settings)});
+  entering()->destination =
+      Entering::Destination{startup.database, startup.user, server_startup, std::move(settings)};
   admit({startup.database, startup.user, startup.replication}, startup.database);
 }
 
 void Client::admit(Claimant who, const std::string& asked_for) {
   set_state(ClientState::Authenticating);
   const config::Auth& auth = proxy_.config().auth;
-  if (let_in_by_ == nullptr) let_in_by_ = std::make_unique<LetInBy>();
-  let_in_by_->mode = auth.mode;
-  let_in_by_->user = who.user;
+  Entering& at = *entering();
+  at.by.mode = auth.mode;
+  at.by.user = who.user;
   if (auth.mode == config::AuthMode::Trust) {
     // Whatever the listening addresses are now: it may have come when they were others.
     if (net::is_local_connection(stream_.fd())) return enter();
@@ -167,11 +169,11 @@ void Client::admit(Claimant who, const std::string& asked_for) {
                               "Unix socket, and this client comes from {}",
                               stream_.peer()));
   }
-  sign_in_ = std::make_unique<SignIn>(
+  at.sign_in = std::make_unique<SignIn>(
       SignIn::Doors{proxy_.loop(), proxy_.gatekeeper(), proxy_.passthrough()}, std::move(who),
       asked_for, [this](const SignIn::Refusal* refusal) { signed_in(refusal); });
   Bytes out;
-  sign_in_->begin(auth, let_in_by_->tls.get(), out);
+  at.sign_in->begin(auth, at.by.tls.get(), out);
   stream_.write(out);
 }
 
@@ -183,47 +185,55 @@ void Client::reject_database(const std::string& database) {
 
 // Only whoever has shown who it is learns whether it may.
 void Client::enter() {
-  if (sign_in_ != nullptr) {
-    let_in_by_->verifier = sign_in_->verifier();
-    let_in_by_->word = sign_in_->word();
+  Entering& at = *entering();
+  if (at.sign_in != nullptr) {
+    at.by.verifier = at.sign_in->verifier();
+    at.by.word = at.sign_in->word();
   }
-  if (console_ == nullptr) return enter_pool();
-  sign_in_.reset();
-  if (!console_->allowed()) {
+  if (at.console == nullptr) return enter_pool();
+  if (!at.console->allowed()) {
     return reject(RejectReason::AuthFailed, "28000",
                   fmt::format("admin.users does not name {}, so that the console is closed to it",
-                              console_->user()));
+                              at.console->user()));
   }
-  wait_for_greeting();
+  if (!still_let_in(at.by)) return;
+  list_of(state_)->remove(*this);
+  stage_ = AtConsole{std::move(at.console)};
+  proxy_.console_clients().push_back(*this);
+  Bytes out;
+  at_console()->console->greet(id_, cancel_key(), out);
+  set_state(ClientState::Idle);
+  stream_.write(out);
 }
 
 void Client::enter_pool() {
-  const std::unique_ptr<Entrance> entrance = std::move(entrance_);
-  const std::unique_ptr<SignIn> sign_in = std::move(sign_in_);
-  LivePool* pool = proxy_.find_pool(entrance->database, entrance->user, entrance->startup);
+  const Entering::Destination& to = *entering()->destination;
+  LivePool* pool = proxy_.find_pool(to.database, to.user, to.startup);
   if (pool == nullptr) {
     // It may have gone from the configuration meanwhile.
-    if (!proxy_.settings_of(entrance->database, entrance->startup)) {
-      return reject_database(entrance->database);
-    }
+    if (!proxy_.settings_of(to.database, to.startup)) return reject_database(to.database);
     return reject(RejectReason::ClientsMax, "53300",
                   fmt::format("too many pools: there are {} already", Proxy::kPoolsMax));
   }
   list_of(state_)->remove(*this);
-  pool_ = pool;
+  const auto entered = std::move(std::get<std::unique_ptr<Entering>>(stage_));
+  pg::StateTable& states = pool->tables().states;
+  stage_ = Pooled{
+      .pool = pool,
+      .session = std::make_unique<ClientSession>(states, states.make(to.settings.parameters)),
+      .greeting =
+          std::make_unique<Pooled::Greeting>(std::move(entered->by), std::move(entered->values))};
   since_us_ = proxy_.loop().now_us();
   pool->clients(state_).push_back(*this);
-  session_ = std::make_unique<ClientSession>(
-      pool->tables().states, pool->tables().states.make(entrance->settings.parameters));
-  if (sign_in != nullptr && !sign_in->password().empty()) {
-    pool->password_taken(sign_in->password(), sign_in->taken_us());
+  if (entered->sign_in != nullptr && !entered->sign_in->password().empty()) {
+    pool->password_taken(entered->sign_in->password(), entered->sign_in->taken_us());
   }
-  wait_for_greeting();
+  seek_greeting();
 }
 
 // In passthrough the password is tried on the first of the databases, since the console has none.
 void Client::enter_console(const std::string& user) {
-  console_ = std::make_unique<Console>(proxy_, user);
+  entering()->console = std::make_unique<Console>(proxy_, user);
   const std::string& first = proxy_.config().databases.front().name;
   admit({first == "*" ? "postgres" : first, user, ""}, std::string(Console::kDatabase));
 }
@@ -231,7 +241,8 @@ void Client::enter_console(const std::string& user) {
 std::size_t Client::process_console(ByteSpan in) {
   std::size_t taken = 0;
   Bytes out;
-  while (!console_->busy()) {
+  Console& console = *at_console()->console;
+  while (!console.busy()) {
     const pg::Frame frame = framer_.next(in.subspan(taken));
     if (frame.kind == pg::Frame::Kind::NeedMore) break;
     if (frame.kind == pg::Frame::Kind::Whole && frame.type == 'X') {
@@ -240,7 +251,7 @@ std::size_t Client::process_console(ByteSpan in) {
       return in.size();
     }
     const bool is_whole = frame.kind == pg::Frame::Kind::Whole;
-    if (!is_whole || !console_->on_message(frame, out)) {
+    if (!is_whole || !console.on_message(frame, out)) {
       stream_.write(out);
       reject(RejectReason::ProtocolError, "08P01", "a message that the console cannot read");
       return in.size();
@@ -255,7 +266,7 @@ std::size_t Client::process_console(ByteSpan in) {
 
 void Client::look_at_console() {
   Bytes out;
-  if (!console_->look_again(out)) return;
+  if (!at_console()->console->look_again(out)) return;
   stream_.write(out);
   look_again();
 }
@@ -278,8 +289,7 @@ bool Client::start_tls() {
   const std::shared_ptr<net::TlsContext>& context = proxy_.gatekeeper().tls();
   SSL* ssl = context->accept(stream_.fd());
   if (ssl == nullptr) return false;
-  let_in_by_ = std::make_unique<LetInBy>();
-  let_in_by_->tls = context;
+  entering()->by.tls = context;
   stream_.set_tls(ssl, true);
   return true;
 }
@@ -288,8 +298,9 @@ std::size_t Client::process_sign_in(ByteSpan in) {
   std::size_t taken = 0;
   // What comes behind its last word is for the time after the greeting.
   while (can_take()) {
+    SignIn& sign_in = *entering()->sign_in;
     const pg::Frame frame = framer_.next(in.subspan(taken));
-    const bool too_long = frame.total > sign_in_->message_max();
+    const bool too_long = frame.total > sign_in.message_max();
     if (frame.kind == pg::Frame::Kind::NeedMore && !too_long) break;
     if (frame.kind != pg::Frame::Kind::Whole || frame.type != 'p' || too_long) {
       if (frame.type == 'X' && frame.kind == pg::Frame::Kind::Whole) {
@@ -301,18 +312,18 @@ std::size_t Client::process_sign_in(ByteSpan in) {
     }
     taken += frame.bytes.size();
     Bytes out;
-    sign_in_->on_message(frame.body(), out);
+    sign_in.on_message(frame.body(), out);
     if (state_ == ClientState::Closing) return in.size();
     stream_.write(out);
-    if (sign_in_->waits_for_postgres()) wait_for_postgres();
+    // It has said all: how long it has is SignIn's to say now.
+    if (sign_in.waits_for_postgres()) move_on(Entering::Step::OnTrial);
   }
   return taken;
 }
 
-// It has said all: how long it has is SignIn's to say now.
-void Client::wait_for_postgres() {
+void Client::move_on(Entering::Step step) {
   list_of(state_)->remove(*this);
-  on_trial_ = true;
+  entering()->step = step;
   list_of(state_)->push_back(*this);
 }
 
@@ -323,33 +334,32 @@ void Client::signed_in(const SignIn::Refusal* refusal) {
         refusal->protocol_error ? RejectReason::ProtocolError : RejectReason::AuthFailed;
     return reject(reason, refusal->sqlstate, refusal->message);
   }
-  signed_in_ = true;
+  move_on(Entering::Step::SignedIn);
   // This runs inside the SignIn, and SCRAM's last message goes before AuthenticationOk.
   look_again();
 }
 
-bool Client::still_let_in() {
-  const std::unique_ptr<LetInBy> by = std::move(let_in_by_);
+bool Client::still_let_in(const LetInBy& by) {
   const config::AuthMode mode = proxy_.config().auth.mode;
   const Gatekeeper& gatekeeper = proxy_.gatekeeper();
-  bool holds = by->mode == mode;
+  bool holds = by.mode == mode;
   if (mode == config::AuthMode::Trust) {
     holds = holds || net::is_local_connection(stream_.fd());
   } else if (mode == config::AuthMode::ScramSha256) {
-    holds = holds && by->verifier && gatekeeper.still_knows(by->user, *by->verifier);
-  } else if (holds && by->word) {
-    const Passthrough::Standing standing = proxy_.passthrough().standing(*by->word);
+    holds = holds && by.verifier && gatekeeper.still_knows(by.user, *by.verifier);
+  } else if (holds && by.word) {
+    const Passthrough::Standing standing = proxy_.passthrough().standing(*by.word);
     if (standing == Passthrough::Standing::Refused) {
-      reject(RejectReason::AuthFailed, "28P01", wrong_password(by->user));
+      reject(RejectReason::AuthFailed, "28P01", wrong_password(by.user));
       return false;
     }
     holds = standing == Passthrough::Standing::Stands;
   } else {
     holds = false;
   }
-  if (must_use_tls()) holds = holds && by->tls != nullptr;
-  if (by->tls != nullptr && gatekeeper.tls() != nullptr) {
-    holds = holds && gatekeeper.tls()->asks_no_more_than(*by->tls);
+  if (must_use_tls()) holds = holds && by.tls != nullptr;
+  if (by.tls != nullptr && gatekeeper.tls() != nullptr) {
+    holds = holds && gatekeeper.tls()->asks_no_more_than(*by.tls);
   }
   if (holds) return true;
   reject(RejectReason::AuthFailed, "57P03",
@@ -357,28 +367,27 @@ bool Client::still_let_in() {
   return false;
 }
 
-void Client::wait_for_greeting() {
-  if (console_ != nullptr) {
-    if (!still_let_in()) return;
-    Bytes out;
-    console_->greet(id_, cancel_key(), out);
-    set_state(ClientState::Idle);
-    stream_.write(out);
-  } else if (pool_->welcome_known()) {
-    greet();
-  } else {
-    pool_->want_welcome();
-  }
+void Client::seek_greeting() {
+  Pooled& own = *pooled();
+  if (!own.pool->welcome_known()) return own.pool->want_welcome();
+  if (own.pool->known_values().knows(own.session->follower.current())) return greet();
+  attach();
+}
+
+void Client::refuse_values(std::string_view sqlstate, const std::string& message) {
+  reject(RejectReason::ProtocolError, sqlstate, message);
 }
 
 void Client::greet() {
-  if (!still_let_in()) return;
+  Pooled& own = *pooled();
+  const std::unique_ptr<Pooled::Greeting> greeting = std::move(own.greeting);
+  own.tries = 0;
+  if (!still_let_in(greeting->by)) return;
   Bytes out;
   pg::append_authentication_ok(out);
-  append(out, pool_->welcome());
-  session_->told = pool_->tables().defaults;
-  if (startup_values_ != nullptr) append(out, *startup_values_);
-  startup_values_.reset();
+  append(out, own.pool->welcome());
+  own.session->told = own.pool->tables().defaults;
+  append(out, greeting->values);
   pg::append_backend_key_data(out, id_, cancel_key());
   pg::append_ready_for_query(out, 'I');
   set_state(ClientState::Idle);
@@ -403,7 +412,7 @@ void Client::close_unknown(Micros limit_us) {
 }
 
 void Client::reject(RejectReason reason, std::string_view sqlstate, const std::string& message) {
-  proxy_.client_refused(reason, pool_);
+  proxy_.client_refused(reason, live_pool());
   log::info("client refused",
             {{"reason", pool::kRejectReasonNames[static_cast<std::size_t>(reason)]},
              {"sqlstate", sqlstate},

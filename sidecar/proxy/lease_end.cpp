@@ -3,18 +3,17 @@
 namespace carpool::proxy {
 
 Steps leave(Ending how, const UnderWay& under_way, bool own_session) {
-  using Batch = UnderWay::Batch;
   if (own_session || !under_way.uncut) return {Step::Close};
   Steps steps;
-  if (!under_way.owed && under_way.batch == Batch::Closed) return steps;
+  if (!under_way.owed && under_way.batch == UnderWay::Batch::Closed) return steps;
   // Whatever runs may be a COPY, or begin one.
   steps.add(Step::FailCopy);
-  if (under_way.batch != Batch::Closed) steps.add(Step::Rollback);
+  if (under_way.batch != UnderWay::Batch::Closed) steps.add(Step::Rollback);
   if (under_way.owes_sync) steps.add(Step::Fence);
   if (!under_way.owed) return steps;
   if (how != Ending::Terminate) {
     steps.add(Step::Cancel);
-  } else if (under_way.batch == Batch::Closed) {
+  } else if (under_way.batch == UnderWay::Batch::Closed) {
     // What tells that all is answered, whatever was counted.
     Steps waits{Step::Wait, Step::FailCopy};
     if (under_way.owes_sync) waits.add(Step::Fence);

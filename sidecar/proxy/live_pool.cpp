@@ -46,7 +46,9 @@ LivePool::LivePool(Proxy& proxy, std::string database, std::string user, ServerS
       settings_(std::make_shared<const config::Database>(settings)),
       pool_(settings.pool, seed) {}
 
-LivePool::~LivePool() = default;
+LivePool::~LivePool() {
+  if (ListHook<DirtyPools>::linked()) proxy_.dirty_pools().remove(*this);
+}
 
 void LivePool::configure(const config::Database& settings, Micros now) {
   const bool otherwise = !(settings.server == settings_->server) ||
@@ -60,6 +62,7 @@ void LivePool::configure(const config::Database& settings, Micros now) {
   pool_.configure(settings.pool, now);
   if (otherwise) {
     open_anew();
+    known_values_.clear();
     elsewhere ? pool_.move() : pool_.reconnect();
   } else {
     pool_.for_each_slot(SlotState::Idle,
@@ -78,6 +81,12 @@ void LivePool::open_anew() {
   mark_dirty();
 }
 
+void LivePool::reconnect() {
+  pool_.reconnect();
+  known_values_.clear();
+  mark_dirty();
+}
+
 void LivePool::retire() {
   retired_ = true;
   pool_.set_draining(true);
@@ -85,13 +94,10 @@ void LivePool::retire() {
 }
 
 void LivePool::mark_dirty() {
-  if (dirty_) return;
-  dirty_ = true;
-  proxy_.pool_dirty(*this);
+  if (!ListHook<DirtyPools>::linked()) proxy_.dirty_pools().push_back(*this);
 }
 
 void LivePool::run_plan(Micros now) {
-  dirty_ = false;
   // Each action names objects of its own, and memory goes only after this turn, so that what one
   // action does cannot pull the ground from under the next.
   for (const pool::Action& action : pool_.plan(now)) {
@@ -176,7 +182,7 @@ void LivePool::server_opened(Server& server,
   pool_.opened(server, now);
   pool_.set_wanted(0);
   mark_dirty();
-  clients(ClientState::Authenticating).for_each([](Client& client) { client.greet(); });
+  clients(ClientState::Authenticating).for_each([](Client& client) { client.seek_greeting(); });
 }
 
 void LivePool::server_failed(Server& server, const ConnectFailure& failure, Micros now) {

@@ -19,6 +19,7 @@
 #include "pool/pool.h"
 #include "proxy/client_passwords.h"
 #include "proxy/connector.h"
+#include "proxy/known_values.h"
 #include "proxy/session.h"
 #include "proxy/vouchers.h"
 
@@ -28,8 +29,9 @@ class Client;
 class Proxy;
 class Server;
 struct ClientsByState {};
+struct DirtyPools {};
 
-class LivePool {
+class LivePool : public ListHook<DirtyPools> {
  public:
   // `proxy` must outlive it.
   LivePool(Proxy& proxy, std::string database, std::string user, ServerStartup startup,
@@ -53,6 +55,8 @@ class LivePool {
   // That with which servers are opened has changed. Attempts by the former are dropped, counted
   // nowhere and told to nobody, and the next one comes at once.
   void open_anew();
+  // Every server open now is closed as it comes back, and what PostgreSQL took is asked again.
+  void reconnect();
 
   // Its database is no longer configured: it serves the clients that it has, and keeps nothing.
   void retire();
@@ -65,7 +69,6 @@ class LivePool {
   // What to do next, done. Once a loop turn while dirty, and at each tick.
   void run_plan(Micros now);
   void mark_dirty();
-  bool dirty() const { return dirty_; }
 
   // Those by which its clients sign in, in passthrough: its servers may need one.
   const ClientPasswords& client_passwords() const { return client_passwords_; }
@@ -79,6 +82,7 @@ class LivePool {
   // The ParameterStatus messages that a new client gets.
   const Bytes& welcome() const { return welcome_; }
   void want_welcome();
+  KnownValues& known_values() { return known_values_; }
 
   void server_opened(Server& server,
                      const std::vector<std::pair<std::string, std::string>>& parameters,
@@ -131,12 +135,12 @@ class LivePool {
   std::array<ClientList, pool::kClientStates> clients_;
   pool::PoolCounters counters_;
   Bytes welcome_;
+  KnownValues known_values_;
   ClientPasswords client_passwords_;
   std::string last_connect_error_;
   pool::ConnectError last_connect_kind_ = pool::ConnectError::Other;
   Micros error_logged_us_ = 0;
   Micros abandoned_us_ = 0;  // since when; 0: it is not
-  bool dirty_ = false;
   bool retired_ = false;
   bool idle_limits_ = false;  // of some client, ever
   bool made_for_file_ = false;

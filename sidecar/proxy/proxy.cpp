@@ -62,7 +62,6 @@ Proxy::~Proxy() {
     loop_.run_once();
   }
   graveyard_.clear();
-  dirty_.clear();
   pools_.clear();
   loop_.set_turn_end(nullptr);
 }
@@ -178,7 +177,7 @@ LivePool* Proxy::find_pool(const std::string& database, const std::string& user,
                 .emplace(key, std::make_unique<LivePool>(*this, database, user, startup, *settings,
                                                          random()))
                 .first;
-    found->second->pool().set_draining(draining_);
+    found->second->pool().set_draining(draining());
     found->second->pool().set_paused(pauses_.paused(database));
   }
   return found->second.get();
@@ -209,9 +208,11 @@ void Proxy::turn_end() {
   if (std::exchange(tick_due_, false)) tick();
   // What one plan does may call for another; a bound, in case they never agree.
   for (int round = 0; round < 8 && !(dirty_.empty() && resume_later_.empty()); ++round) {
-    std::vector<LivePool*> pools;
-    pools.swap(dirty_);
-    for (LivePool* pool : pools) pool->run_plan(now);
+    for (std::uint32_t left = dirty_.size(); left > 0 && !dirty_.empty(); --left) {
+      LivePool& pool = *dirty_.front();
+      dirty_.remove(pool);
+      pool.run_plan(now);
+    }
     // One may call for another, or end one.
     for (std::size_t i = 0; i < resume_later_.size(); ++i) {
       if (Client* client = std::exchange(resume_later_[i], nullptr)) client->resume();
@@ -299,7 +300,6 @@ void Proxy::forget_pools(Micros now) {
     LivePool& pool = *i->second;
     // Clients choose the names: there must not be many of them.
     if (pool.forgotten(now) || (pool.abandoned() && ++abandoned > kAbandonedPoolsMax)) {
-      std::erase(dirty_, &pool);
       i = pools_.erase(i);
     } else {
       ++i;
@@ -381,13 +381,12 @@ void Proxy::close_servers(LivePool& pool, const char* why) {
 }
 
 void Proxy::close() {
-  if (closed_) return;
-  closed_ = true;
+  if (closed()) return;
+  life_ = Life::Closed;
   tick_.stop();
   passthrough_.close();
   database_check_.stop();
   listeners_.close();
-  ending_clients_ = true;
   std::vector<Client*> clients;
   for (const auto& [id, client] : clients_) clients.push_back(client);
   for (Client* client : clients) client->close_with_error("57P01", "Carpool is shutting down");

@@ -125,7 +125,7 @@ class Proxy {
   // What a pool of this database has, or would have; none where no entry of `databases` is meant.
   std::optional<config::Database> settings_of(const std::string& database,
                                               const ServerStartup& startup) const;
-  void pool_dirty(LivePool& pool) { dirty_.push_back(&pool); }
+  IntrusiveList<LivePool, DirtyPools>& dirty_pools() { return dirty_; }
   void bury(Server& server);
   void client_gone(Client& client);
   void client_freed() { --closing_clients_; }
@@ -134,9 +134,9 @@ class Proxy {
   void resume_later(Client& client) { resume_later_.push_back(&client); }
   void client_refused(pool::RejectReason reason, LivePool* pool);
   bool too_many_clients() const { return client_count() > config_.listen.clients_max; }
-  bool closed() const { return closed_; }
-  bool draining() const { return draining_; }
-  bool ending_clients() const { return ending_clients_; }
+  bool closed() const { return life_ == Life::Closed; }
+  bool draining() const { return life_ >= Life::Drains; }
+  bool ending_clients() const { return life_ >= Life::EndsClients; }
   // `asking` is the connection that asks. Whether it is to stay until cancel_is_over().
   bool cancel_request(std::uint32_t pid, ByteSpan secret, const Client& asking);
   void cancel_is_over(std::uint32_t asking);
@@ -192,7 +192,7 @@ class Proxy {
   Gatekeeper gatekeeper_;
   Passthrough passthrough_;
   std::map<PoolKey, std::unique_ptr<LivePool>> pools_;
-  std::vector<LivePool*> dirty_;
+  IntrusiveList<LivePool, DirtyPools> dirty_;
   std::unordered_map<std::uint32_t, Client*> clients_;  // by id, which is the cancel key's pid
   LivePool::ClientList startup_clients_;                // not in a pool yet
   LivePool::ClientList clients_on_trial_;               // likewise, and PostgreSQL has been asked
@@ -217,10 +217,10 @@ class Proxy {
   Micros started_us_;
   Micros memory_logged_us_ = 0;
   Pauses pauses_;
-  bool draining_ = false;
-  bool ending_clients_ = false;
+  // In this order, and never back.
+  enum class Life : std::uint8_t { Serves, Drains, EndsClients, Closed };
+  Life life_ = Life::Serves;
   bool lost_unix_ = false;  // the Unix socket, and so it was said
-  bool closed_ = false;
   bool tick_due_ = false;
 };
 

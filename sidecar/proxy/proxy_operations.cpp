@@ -62,8 +62,7 @@ Status Proxy::reconnect(const std::string& database) {
   }
   for (auto& [key, pool] : pools_) {
     if (!database.empty() && key.database != database) continue;
-    pool->pool().reconnect();
-    pool->mark_dirty();
+    pool->reconnect();
   }
   return Ok{};
 }
@@ -101,7 +100,7 @@ void Proxy::set_console(std::string version, std::function<void()> reload) {
 // Between two turns: a client that asks is in the middle of one.
 void Proxy::ask_reload() {
   loop_.post([this] {
-    if (reload_ && !closed_) reload_();
+    if (reload_ && !closed()) reload_();
   });
 }
 
@@ -114,7 +113,7 @@ void Proxy::look_at_server_files() {
 }
 
 void Proxy::look_at_listeners() {
-  if (closed_) return;
+  if (closed()) return;
   const bool lost = listeners_.lost_unix();
   const Status found = listeners_.find_unix_again();
   if (lost && found) log::warn("the Unix socket was gone, and is made anew");
@@ -125,7 +124,7 @@ void Proxy::look_at_listeners() {
 }
 
 void Proxy::server_file_changed(const std::string& path) {
-  if (closed_) return;
+  if (closed()) return;
   log::info("a file with which servers are opened has changed", {{"file", path}});
   server_files_.changed(path);
   for (auto& [key, pool] : pools_) {
@@ -135,7 +134,7 @@ void Proxy::server_file_changed(const std::string& path) {
 }
 
 void Proxy::begin_drain() {
-  draining_ = true;
+  life_ = std::max(life_, Life::Drains);
   for (auto& [key, pool] : pools_) {
     pool->pool().set_draining(true);
     pool->mark_dirty();
@@ -143,7 +142,7 @@ void Proxy::begin_drain() {
 }
 
 void Proxy::end_clients() {
-  ending_clients_ = true;
+  life_ = std::max(life_, Life::EndsClients);
   for (auto& [key, pool] : pools_) {
     for (const ClientState state : {ClientState::Authenticating, ClientState::Idle}) {
       pool->clients(state).for_each(
@@ -171,7 +170,7 @@ pool::Snapshot Proxy::snapshot(bool detailed) {
   snapshot.client_connects = client_connects_;
   snapshot.accept_paused = accept_paused_;
   snapshot.cancels = cancels_.size();
-  snapshot.draining = draining_;
+  snapshot.draining = draining();
   snapshot.paused = pauses_.all();
   const std::set<std::string>& told_apart = pauses_.exceptions();
   (pauses_.all() ? snapshot.resumed_databases : snapshot.paused_databases)

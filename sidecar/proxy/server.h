@@ -131,6 +131,8 @@ class Server final : public pool::Slot, public net::StreamListener {
   void tell_client(const Lease::Instead& error);
   void log_slow(Micros now);
   void end_lease();
+  // The same, and a client that is to go goes.
+  void let_go();
   void cancel_is_over();
   // The next step towards clean, after the client's part is over.
   void clean();

@@ -41,7 +41,7 @@ void Server::lend(Client& client, Micros waited_us) {
   was_lent_ = true;
   lease_.emplace(pool_.tables(), session_, client.session(), pool_.counters(), pool_.terms(),
                  pool_.proxy().loop().now_us(), waited_us);
-  restore(Lease::Restoring::First);
+  if (!restore(Lease::Restoring::First) && client.awaits_greeting()) let_go();
 }
 
 // Nobody's lease, which is over at once.
@@ -61,6 +61,7 @@ void Server::terms_changed() {
 // a client to the values of its startup packet, and a server to its own.
 bool Server::restore(Lease::Restoring which) {
   if (lease_->in_step()) return false;
+  pool_.counters().restores++;
   Bytes bytes;
   Outgoing out({}, bytes);
   lease_->restore(which, out);
@@ -76,6 +77,7 @@ bool Server::on_restored() {
     restore_failed(which);
     return false;
   }
+  if (client_->awaits_greeting()) let_go();
   return which == Lease::Restoring::Behind;
 }
 
@@ -102,6 +104,11 @@ void Server::restore_failed(Lease::Restoring which) {
   // What was to run has not been sent. The settings of the server are as they were, since one text
   // is one transaction; where there were two, the first may have been carried out.
   const bool same = lease_->restores_in_one();
+  if (client->awaits_greeting()) {
+    client->refuse_values(error.sqlstate, error.message);
+    if (!same && !closing()) close(message);
+    return;
+  }
   end_lease();
   client->fail_query(error.sqlstate, message);
   pool_.proxy().resume_later(*client);
@@ -180,10 +187,17 @@ void Server::look_at_lease() {
         "a transaction of several statements needs pool.mode transaction or session; here it is "
         "statement");
   }
-  Client* client = client_;
   const bool keeps =
-      lease_->terms().mode == config::PoolMode::Session || client->must_keep_server();
-  if (!keeps) end_lease();
+      lease_->terms().mode == config::PoolMode::Session || client_->must_keep_server();
+  if (!keeps) return let_go();
+  if (pool_.proxy().ending_clients()) {
+    client_->close_with_error(pg::sqlstate::kAdminShutdown, "Carpool is shutting down");
+  }
+}
+
+void Server::let_go() {
+  Client* client = client_;
+  end_lease();
   if (pool_.proxy().ending_clients()) {
     client->close_with_error(pg::sqlstate::kAdminShutdown, "Carpool is shutting down");
   }
@@ -191,7 +205,9 @@ void Server::look_at_lease() {
 
 // The client stays, and the server has nothing of it.
 void Server::end_lease() {
-  pool_.counters().transaction.observe(pool_.proxy().loop().now_us() - lease_->times.lent_us());
+  if (!lease_->is_fresh()) {
+    pool_.counters().transaction.observe(pool_.proxy().loop().now_us() - lease_->times.lent_us());
+  }
   Client* client = client_;
   client_ = nullptr;
   client->detach();
@@ -215,6 +231,7 @@ void Server::clean() {
   const Next step = next(lease_->remains(pool_.settings().pool));
   if (step == Next::Lend) {
     lease_.reset();
+    set_affinity(session_.follower.current().get());  // the settings that are in force
     if (pool_.pool().release(*this, now)) pool_.mark_dirty();
     return;
   }

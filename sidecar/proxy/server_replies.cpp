@@ -62,7 +62,10 @@ std::size_t Server::process(ByteSpan in) {
     }
     framer_.take(frame);
     if (frame.kind != pg::Frame::Kind::Body) {
-      if (frame.type == 'E') flush();  // what is said instead comes behind it
+      // What is said instead comes behind it; and what has been restored may be all that there was.
+      if (frame.type == 'E' ||
+          (frame.type == 'Z' && lease_ && lease_->restoring() != Lease::Restoring::No))
+        flush();
       passing_ = take(frame);
     }
     if (!passing_) flush();
@@ -194,6 +197,7 @@ void Server::answer_locals() {
 }
 
 void Server::pass_to_client(ByteSpan bytes) {
+  if (client_->awaits_greeting()) return client_->keep_for_greeting(bytes);
   pool_.counters().bytes_to_clients += bytes.size();
   net::Stream& stream = client_->stream();
   if (!stream.write(bytes)) return client_->close(Ending::Gone);

@@ -83,6 +83,7 @@ TEST(Metrics, NameEverythingThatTheDesignNames) {
   EXPECT_EQ(value_of(text, "carpool_server_connect_seconds_count" + pool + "}"), "1");
   EXPECT_EQ(value_of(text, "carpool_errors_total" + pool + ",sqlstate_class=\"22\"}"), "4");
   EXPECT_EQ(value_of(text, "carpool_pins_total" + pool + ",cause=\"listen\"}"), "3");
+  EXPECT_EQ(value_of(text, "carpool_session_restores_total" + pool + "}"), "21");
   EXPECT_EQ(value_of(text, "carpool_prepared_statements" + pool + "}"), "7");
   EXPECT_EQ(value_of(text, "carpool_prepared_statement_bytes" + pool + "}"), "2100");
   EXPECT_EQ(value_of(text, "carpool_bytes_total" + pool + ",direction=\"to_clients\"}"), "4567");

@@ -32,6 +32,7 @@ inline pool::PoolSnapshot sample_pool(const std::string& database, std::uint32_t
   counters.transactions = 1000;
   counters.queries = 2500;
   counters.server_connects = 12;
+  counters.restores = 21;
   counters.connect_errors[static_cast<std::size_t>(pool::ConnectError::Timeout)] = 2;
   counters.pins[static_cast<std::size_t>(pool::PinCause::Listen)] = 3;
   counters.errors_by_class = {{"22", 4}, {"42", 1}};

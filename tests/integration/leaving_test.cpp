@@ -3,18 +3,33 @@
 // again. One server, seen from outside: each row of the table of endings (proxy/lease_end.h).
 #include <gtest/gtest.h>
 
+#include <csignal>
+#include <map>
+#include <string>
+#include <vector>
+
 #include "harness/harness.h"
 
 namespace carpool::integration {
 namespace {
 
-enum class Way { Terminate, Close, Reset };
-constexpr Way kWays[] = {Way::Terminate, Way::Close, Way::Reset};
-constexpr const char* kWayNames[] = {"Terminate", "close", "reset"};
+enum class Way { Terminate, Close, Reset, Refused, Canceled, Reload, ServerLost };
+constexpr Way kWays[] = {Way::Terminate, Way::Close,  Way::Reset,     Way::Refused,
+                         Way::Canceled,  Way::Reload, Way::ServerLost};
+constexpr const char* kWayNames[] = {
+    "Terminate",
+    "close",
+    "reset",
+    "something that no client sends",
+    "cancel and close",
+    "a reload to another mode and Terminate",
+    "the server is lost",
+};
 constexpr const char* kModes[] = {"transaction", "session", "statement"};
 
 void leave(Wire& client, Way how) {
-  if (how == Way::Terminate) client.send(message('X', ""));
+  if (how == Way::Terminate || how == Way::Reload) client.send(message('X', ""));
+  if (how == Way::Refused) client.send(message('?', ""));
   how == Way::Reset ? client.reset() : client.close();
 }
 
@@ -37,6 +52,7 @@ struct UnderWay {
   // Rows that PostgreSQL commits where the client has said Terminate; at most so many otherwise.
   int committed = 0;
   bool in_statement_mode = true;
+  std::map<std::string, std::string> startup = {};
 };
 
 std::vector<UnderWay> all_under_way() {
@@ -77,6 +93,11 @@ std::vector<UnderWay> all_under_way() {
            sync_message(),
        ""},
       {"COPY out", query_message("copy (select generate_series(1, 3000000)) to stdout"), "H"},
+      {.name = "a query whose settings are being restored",
+       .bytes = query,
+       .until = "",
+       .committed = 1,
+       .startup = {{"options", "-c app.left_behind=mine"}}},
       {"half a message", query + std::string("Q\0\0\1\0sel", 8), "Z", 1},
   };
 }
@@ -112,18 +133,27 @@ class Leaving : public ::testing::TestWithParam<const char*> {
 
 TEST_P(Leaving, LeavesNothingForTheNextClientAndNothingThatPostgresqlWouldNotHaveCommitted) {
   const std::string mode = GetParam();
-  Carpool carpool(postgres(), {.pool = "size: 1, acquireTimeout: 10s, mode: " + mode});
+  const auto settings = [](const std::string& pool_mode) {
+    return Settings{.pool = "size: 1, acquireTimeout: 10s, mode: " + pool_mode};
+  };
+  Carpool carpool(postgres(), settings(mode));
   for (const UnderWay& under_way : all_under_way()) {
     if (mode == "statement" && !under_way.in_statement_mode) continue;
     for (const Way way : kWays) {
       SCOPED_TRACE(std::string(under_way.name) + ", then " + kWayNames[static_cast<int>(way)]);
       postgres().connect().query("truncate left_rows");
       Wire client = carpool.raw();
-      ASSERT_TRUE(client.sign_in());
+      ASSERT_TRUE(client.sign_in("app", "app", under_way.startup));
       ASSERT_TRUE(client.send(under_way.bytes));
       if (*under_way.until != '\0') {
         ASSERT_NE(find(client.read_until(under_way.until), *under_way.until), nullptr);
       }
+      if (way == Way::Canceled)
+        carpool.raw().send(untyped(kCancelRequestCode, client.cancel_key()));
+      if (way == Way::Reload) {
+        carpool.reload(settings(mode == "transaction" ? "session" : "transaction"));
+      }
+      if (way == Way::ServerLost) postgres().terminate_backends();
       leave(client, way);
       Wire next = carpool.raw();
       ASSERT_TRUE(next.sign_in());
@@ -139,11 +169,68 @@ TEST_P(Leaving, LeavesNothingForTheNextClientAndNothingThatPostgresqlWouldNotHav
       next.close();
       EVENTUALLY(carpool.clients() == 0);
       EVENTUALLY(postgres().backends_where("state <> 'idle' and application_name = ''") <= 1);
+      if (way == Way::Reload) carpool.reload(settings(mode));
     }
   }
 }
 
 INSTANTIATE_TEST_SUITE_P(EachMode, Leaving, ::testing::ValuesIn(kModes),
+                         [](const auto& mode) { return std::string(mode.param); });
+
+// All at once, each on a server of its own.
+std::vector<Wire> all_at_once(const Carpool& carpool, int* committed) {
+  std::vector<Wire> clients;
+  for (const UnderWay& under_way : all_under_way()) {
+    clients.push_back(carpool.raw());
+    Wire& client = clients.back();
+    EXPECT_TRUE(client.sign_in("app", "app", under_way.startup));
+    EXPECT_TRUE(client.send(under_way.bytes));
+    if (*under_way.until != '\0') {
+      EXPECT_NE(find(client.read_until(under_way.until), *under_way.until), nullptr)
+          << under_way.name;
+    }
+    *committed += under_way.committed;
+  }
+  return clients;
+}
+
+void expect_nothing_left(int committed) {
+  const auto observed = [](const std::string& sql) { return shared_postgres().admin(sql).value(); };
+  EVENTUALLY(shared_postgres().backends() == 0);
+  EXPECT_EQ(observed("select count(*) from pg_locks where locktype = 'advisory'"), "0");
+  EXPECT_EQ(observed("select count(*) from pg_prepared_xacts"), "0");
+  EXPECT_LE(std::stoi(shared_postgres().connect().query("select count(*) from left_rows").value()),
+            committed);
+}
+
+class LeavingTogether : public Leaving {};
+
+TEST_P(LeavingTogether, ByADrainLeavesNothing) {
+  postgres().connect().query("truncate left_rows");
+  Carpool carpool(postgres(), {.pool = "size: 30, mode: " + std::string(GetParam()),
+                               .drain = "timeout: 500ms"});
+  int committed = 0;
+  const std::vector<Wire> clients = all_at_once(carpool, &committed);
+  carpool.signal(SIGTERM);
+  EXPECT_TRUE(carpool.wait_exit());
+  expect_nothing_left(committed);
+}
+
+TEST_P(LeavingTogether, ADatabaseThatIsGoneLeavesNothing) {
+  postgres().connect().query("truncate left_rows");
+  const std::string pool = "size: 30, mode: " + std::string(GetParam());
+  Carpool carpool(postgres(), {.pool = pool});
+  int committed = 0;
+  std::vector<Wire> clients = all_at_once(carpool, &committed);
+  carpool.reload({.pool = pool, .databases = "{name: another}"});
+  int turn = 0;
+  for (Wire& client : clients) leave(client, kWays[turn++ % 3]);
+  expect_nothing_left(committed);
+  EVENTUALLY(carpool.servers() == 0 && carpool.clients() == 0);
+}
+
+INSTANTIATE_TEST_SUITE_P(InTransactionAndSessionMode, LeavingTogether,
+                         ::testing::Values("transaction", "session"),
                          [](const auto& mode) { return std::string(mode.param); });
 
 TEST(LeavingAReplication, FreesItsSlotAtOnceAfterTerminate) {

@@ -36,6 +36,58 @@ TEST(Pool, LendsTheServerThatCameBackLast) {
   EXPECT_EQ(sim.lease()->slot, last);
 }
 
+TEST(Pool, PrefersAServerOfTheClientsAffinity) {
+  Sim sim(settings(3));
+  const int blue = 0;
+  const int red = 0;
+  TestSlot* first = sim.idle();
+  TestSlot* middle = sim.idle();
+  TestSlot* last = sim.idle();
+  first->set_affinity(&blue);
+  TestWaiter* client = sim.lease(&blue);
+  EXPECT_EQ(client->slot, first);
+  sim.give_back(client);
+  EXPECT_EQ(sim.lease(&red)->slot, first) << "none is red: the one that came back last";
+  EXPECT_EQ(sim.lease()->slot, middle);
+  EXPECT_EQ(sim.lease()->slot, last) << "it has taken the place of the one that overtook it";
+}
+
+TEST(Pool, PrefersItAlsoForWhomHasWaited) {
+  Sim sim(settings(2));
+  const int blue = 0;
+  TestSlot* of_blue = sim.idle();
+  sim.idle();
+  TestWaiter* one = sim.lease();
+  TestWaiter* two = sim.lease();
+  TestWaiter* client = sim.want(&blue);
+  EXPECT_EQ(sim.acquired, Acquired::Queued);
+  of_blue->set_affinity(&blue);
+  sim.give_back(two->slot == of_blue ? two : one);
+  sim.give_back(two->slot != nullptr ? two : one);
+  sim.plan();
+  EXPECT_EQ(client->slot, of_blue);
+}
+
+TEST(Pool, ASurplusAgesOutWhateverIsPreferred) {
+  config::Pool with = settings(3);
+  with.idle_timeout_us = 60 * kSecond;
+  Sim sim(with);
+  const int colours[3] = {};
+  for (const int& colour : colours) sim.idle()->set_affinity(&colour);
+  // One client at a time, of each colour in turn: one server would do.
+  std::size_t most = 3;
+  for (int second = 0; second < 120; ++second) {
+    TestWaiter* client = sim.want(&colours[second % 3]);
+    if (sim.acquired == Acquired::Queued) sim.after(0);
+    ASSERT_NE(client->slot, nullptr);
+    client->slot->set_affinity(&colours[second % 3]);
+    sim.give_back(client);
+    sim.after(kSecond);
+    most = sim.in(SlotState::Idle).size();
+  }
+  EXPECT_EQ(most, 1U);
+}
+
 TEST(Pool, ServesWaitersInTheOrderInWhichTheyCame) {
   Sim sim(settings(1));
   sim.idle();

@@ -16,10 +16,12 @@ namespace carpool::pool {
 
 struct TestSlot final : Slot {
   explicit TestSlot(int number) : id(number) {}
+  using Slot::set_affinity;
   const int id;
 };
 struct TestWaiter final : Waiter {
   explicit TestWaiter(int number) : id(number) {}
+  using Waiter::set_affinity;
   const int id;
   TestSlot* slot = nullptr;  // what it was lent
   bool timed_out = false;
@@ -110,9 +112,10 @@ class Sim {
     return found;
   }
   // A client that needs a server: lent at once, queued or refused.
-  TestWaiter* want() {
+  TestWaiter* want(const void* affinity = nullptr) {
     waiters.push_back(std::make_unique<TestWaiter>(static_cast<int>(waiters.size())));
     TestWaiter* waiter = waiters.back().get();
+    waiter->set_affinity(affinity);
     Slot* slot = nullptr;
     acquired = pool.acquire(*waiter, now, &slot);
     waiter->slot = static_cast<TestSlot*>(slot);
@@ -125,8 +128,8 @@ class Sim {
     waiter->slot = nullptr;
   }
   // Takes a server for as long as the test lasts.
-  TestWaiter* lease() {
-    TestWaiter* waiter = want();
+  TestWaiter* lease(const void* affinity = nullptr) {
+    TestWaiter* waiter = want(affinity);
     EXPECT_EQ(acquired, Acquired::Granted);
     return waiter;
   }

@@ -106,7 +106,8 @@ std::string Message::field(char code) const {
 Wire::~Wire() {
   close();
 }
-Wire::Wire(Wire&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+Wire::Wire(Wire&& other) noexcept
+    : fd_(std::exchange(other.fd_, -1)), cancel_key_(std::move(other.cancel_key_)) {}
 
 Wire Wire::tcp(int port) {
   const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -215,7 +216,10 @@ bool Wire::sign_in(const std::string& user, const std::string& database,
                    std::map<std::string, std::string> more) {
   more["user"] = user;
   more["database"] = database;
-  return send(startup_packet(more)) && find(read_until("ZE"), 'Z') != nullptr;
+  if (!send(startup_packet(more))) return false;
+  const std::vector<Message> greeting = read_until("ZE");
+  if (const Message* key = find(greeting, 'K')) cancel_key_ = key->body;
+  return find(greeting, 'Z') != nullptr;
 }
 
 std::vector<Message> Wire::query(std::string_view sql, Millis deadline) {

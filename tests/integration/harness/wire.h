@@ -78,9 +78,12 @@ class Wire {
   bool sign_in(const std::string& user = "app", const std::string& database = "app",
                std::map<std::string, std::string> more = {});
   std::vector<Message> query(std::string_view sql, Millis deadline = kDeadline);
+  // As sign_in() was told it: the body of a BackendKeyData.
+  const std::string& cancel_key() const { return cancel_key_; }
 
  private:
   int fd_ = -1;
+  std::string cancel_key_;
 };
 
 // The first message of a type, or null.

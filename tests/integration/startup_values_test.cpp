@@ -1,0 +1,162 @@
+// The promise: a value in a client's startup packet that PostgreSQL does not take fails at sign-in,
+// in PostgreSQL's own words, as it does without a pooler; and what it has taken once needs no
+// server any more.
+#include <gtest/gtest.h>
+
+#include "one_server.h"
+
+namespace carpool::integration {
+namespace {
+
+using Parameters = std::map<std::string, std::string>;
+
+std::string packet(Parameters more) {
+  more["user"] = "app";
+  more["database"] = "app";
+  return startup_packet(more);
+}
+
+Message refused(Wire wire, const Parameters& more) {
+  wire.send(packet(more));
+  for (;;) {
+    const std::optional<Message> message = wire.read();
+    if (!message) return {};
+    if (message->type == 'E' || message->type == 'Z') return *message;
+  }
+}
+
+class StartupValues : public OneServer {
+ protected:
+  double restores() { return carpool.metric("carpool_session_restores_total").value_or(0); }
+};
+
+TEST_F(StartupValues, ThatPostgresqlDoesNotTakeFailTheSignInInItsWords) {
+  const std::vector<Parameters> all = {
+      {{"TimeZone", "Nowhere/Land"}},
+      {{"DateStyle", "of my own"}},
+      {{"client_encoding", "nothing"}},
+      {{"no_such_parameter", "1"}},
+      {{"options", "-c work_mem=much"}},
+      {{"options", "-c statement_timeout=-5"}},
+      {{"options", "-c search_path=good -c extra_float_digits=99"}},
+      {{"role", "nobody_of_that_name"}},
+      {{"application_name", "good"}, {"IntervalStyle", "bad"}},
+  };
+  for (const Parameters& more : all) {
+    const Message direct = refused(Wire::tcp(postgres().port()), more);
+    const Message pooled = refused(carpool.raw(), more);
+    ASSERT_EQ(direct.type, 'E');
+    EXPECT_EQ(pooled.type, 'E') << direct.field('M');
+    for (const char field : {'S', 'C'}) EXPECT_EQ(pooled.field(field), direct.field(field));
+    // It may name the parameter in lower case.
+    EXPECT_STRCASEEQ(pooled.field('M').c_str(), direct.field('M').c_str());
+  }
+  EXPECT_EQ(carpool.servers(), 1) << "the server has lost nothing by it";
+  EXPECT_EQ(value_of(client().query("show search_path")), "\"$user\", public");
+}
+
+TEST_F(StartupValues, ThatAreKnownNeedNoServer) {
+  const Parameters known = {{"TimeZone", "UTC"}, {"options", "-c search_path=mine"}};
+  EXPECT_EQ(value_of(client(known).query("show search_path")), "mine");
+  Wire holder = client();
+  holder.query("begin");
+  // The only server is taken.
+  client(known);
+  client({{"TimeZone", "UTC"}, {"application_name", "each has its own"}});
+  Wire other = carpool.raw();
+  other.send(packet({{"TimeZone", "Europe/Berlin"}}));
+  EVENTUALLY(carpool.clients("waiting") == 1);
+  holder.query("commit");
+  const std::vector<Message> greeting = other.read_until("Z");
+  EXPECT_EQ(sqlstate_of(greeting), "");
+  EXPECT_EQ(value_of(other.query("show timezone")), "Europe/Berlin");
+}
+
+TEST_F(StartupValues, AreToldAsPostgresqlSpellsThem) {
+  Wire wire = carpool.raw();
+  wire.send(packet({{"DateStyle", "sql, dmy"}, {"TimeZone", "utc"}}));
+  std::map<std::string, std::string> told;
+  const std::vector<Message> greeting = wire.read_until("Z");
+  ASSERT_EQ(greeting.front().type, 'R') << "nothing comes before it is let in";
+  for (const Message& message : greeting) {
+    if (message.type != 'S') continue;
+    const std::size_t end = message.body.find('\0');
+    told[message.body.substr(0, end)] = message.body.substr(end + 1, message.body.size() - end - 2);
+  }
+  EXPECT_EQ(told["DateStyle"], "SQL, DMY");
+  EXPECT_EQ(told["TimeZone"], "UTC");
+}
+
+TEST_F(StartupValues, WaitForAServerNoLongerThanAQueryAndThenTheFirstQueryFails) {
+  Carpool impatient(postgres(), {.pool = "size: 1, acquireTimeout: 300ms"});
+  Wire holder = impatient.raw();
+  ASSERT_TRUE(holder.sign_in());
+  holder.query("begin");
+  Wire wire = impatient.raw();
+  ASSERT_TRUE(wire.sign_in("app", "app", {{"TimeZone", "Nowhere/Land"}}));
+  holder.query("commit");
+  EXPECT_EQ(sqlstate_of(wire.query("select 1")), "22023");
+}
+
+TEST_F(StartupValues, AreAskedAgainAfterAReconnect) {
+  postgres().admin(
+      "drop role if exists short_lived; create role short_lived; "
+      "grant short_lived to app");
+  const Parameters more = {{"role", "short_lived"}};
+  EXPECT_EQ(value_of(client(more).query("select current_user")), "short_lived");
+  postgres().admin("drop role short_lived");
+  EXPECT_EQ(carpool.post_control("/reconnect").status, 200);
+  EXPECT_EQ(refused(carpool.raw(), more).sqlstate(), "22023");
+}
+
+TEST_F(StartupValues, OfOneThatLeavesMeanwhileHoldUpNobody) {
+  Wire holder = client();
+  holder.query("begin");
+  for (int i = 0; i < 3; ++i) {
+    Wire wire = carpool.raw();
+    wire.send(packet({{"TimeZone", "Asia/Tokyo"}}));
+    EVENTUALLY(carpool.clients("waiting") == 1);
+    i == 1 ? wire.reset() : wire.close();
+    EVENTUALLY(carpool.clients("waiting") == 0);
+  }
+  holder.query("commit");
+  EXPECT_EQ(value_of(client().query("show timezone")), postgres().admin("show timezone").value());
+}
+
+TEST_F(StartupValues, ThatAServerDiesOverAreTriedOnAnother) {
+  FakeServer server([](FakeSession& session, int attempt) {
+    if (!session.read_startup()) return;
+    session.accept();
+    if (attempt > 1) return session.behave("answer");
+    session.wire.read();  // and goes without a word
+  });
+  Carpool fragile(
+      {.server = "host: 127.0.0.1, port: " + std::to_string(server.port()), .pool = "size: 1"});
+  Wire wire = fragile.raw();
+  ASSERT_TRUE(wire.sign_in("app", "app", {{"TimeZone", "UTC"}}));
+  EXPECT_EQ(value_of(wire.query("select 1")), "answer");
+  EXPECT_EQ(server.accepted(), 2);
+}
+
+// ---- who gets which server
+
+TEST(InStep, AServerThatHasAClientsSettingsIsLentToIt) {
+  Carpool carpool(postgres(), {.pool = "size: 4"});
+  std::vector<Wire> wires;
+  for (const char* zone : {"UTC", "Asia/Tokyo", "Europe/Berlin", "America/Lima"}) {
+    wires.push_back(carpool.raw());
+    ASSERT_TRUE(wires.back().sign_in("app", "app", {{"TimeZone", zone}}));
+  }
+  // Each has one of its own for a moment.
+  for (Wire& wire : wires) EXPECT_EQ(sqlstate_of(wire.query("begin")), "");
+  for (Wire& wire : wires) EXPECT_EQ(sqlstate_of(wire.query("commit")), "");
+  const auto restores = [&] { return carpool.metric("carpool_session_restores_total"); };
+  const std::optional<double> before = restores();
+  for (int round = 0; round < 5; ++round) {
+    for (Wire& wire : wires) EXPECT_EQ(sqlstate_of(wire.query("select 1")), "");
+  }
+  EXPECT_EQ(restores(), before);
+}
+
+}  // namespace
+}  // namespace carpool::integration
