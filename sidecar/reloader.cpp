@@ -165,9 +165,11 @@ void Reloader::settle() {
   watch_files();
 }
 
+// That salts are made of something else, since a server's password or place has changed, is no
+// reason to wait for the users' file, or to ask for a better one.
 bool Reloader::is_meant_anew(CredentialsPart part) const {
-  const CredentialsPlan meant = pending_->reader->plan().part(part);
-  return meant.needs_files() && meant != current_->plan().part(part);
+  const CredentialsPlan meant = pending_->reader->plan().part(part).but_for_servers();
+  return meant.needs_files() && meant != current_->plan().part(part).but_for_servers();
 }
 
 bool Reloader::awaits_credentials() const {
@@ -223,6 +225,8 @@ void Reloader::settle_late() {
   const std::string what = pending_->reader->describe();
   if (rest.config && apply(*rest.config)) {
     pending_->rest_in_force = true;
+    view_.last_result = "waiting";
+    view_.last_reload_successful = false;  // what the file says is not in force
     log::warn("configuration in force but for its credentials, which are late", {{"late", what}});
   } else if (pending_->said.empty()) {
     pending_->said = rest.config ? "" : config::format(rest.problems.front(), view_.source);

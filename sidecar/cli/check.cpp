@@ -5,6 +5,9 @@
 #include <algorithm>
 #include <ostream>
 #include <string_view>
+#include <vector>
+
+#include "config/keys.h"
 
 namespace carpool::cli {
 namespace {
@@ -28,28 +31,60 @@ void hide(std::string& line, std::size_t begin, std::size_t end) {
   if (begin < end) std::fill(line.begin() + begin, line.begin() + end, '*');
 }
 
-// Output of `carpool check` ends up in build logs; passwords that stand in the file do not. What
-// might be part of one is hidden too: the line may be a broken one.
-std::string without_passwords(std::string_view source) {
-  std::string line(source.substr(0, kShownBytes_max));
-  // scheme://user:password@host
-  if (std::size_t scheme = line.find("://"); scheme != std::string::npos) {
-    std::size_t colon = line.find(':', scheme + 3);
-    std::size_t at = line.rfind('@');
-    if (colon < at && at != std::string::npos) hide(line, colon + 1, at);
+// Whether no value of a key of that name is ever a secret, or goes on like one.
+bool is_harmless(std::string_view name) {
+  if (name == "name") return true;  // of an entry of `databases`
+  bool known = false;
+  for (const config::Key& key : config::keys()) {
+    const std::string_view path = key.path;
+    if (path.substr(path.rfind('.') + 1) != name) continue;
+    known = true;
+    const bool text = key.type == config::KeyType::String;
+    if (text && !name.ends_with("File") && name != "address" && name != "unixSocketDir")
+      return false;
   }
-  // password: value, password=value and misspellings; but not passwordFile.
-  auto lower = [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; };
-  std::string folded = line;
-  std::transform(folded.begin(), folded.end(), folded.begin(), lower);
-  for (std::size_t at = 0; (at = folded.find("pass", at)) != std::string::npos;) {
-    std::size_t end = folded.find_first_not_of("abcdefghijklmnopqrstuvwxyz_-", at);
-    bool is_file = folded.substr(at, end - at).ends_with("file");
-    at = std::min(folded.find_first_not_of("\"' ", end), line.size());
-    if (is_file || at == line.size()) continue;
-    if (line[at] == ':') hide(line, at + 1, line.size());
-    bool quoted = line[at] == '=' && line.compare(at + 1, 1, "'") == 0;
-    if (line[at] == '=') hide(line, at + 1, line.find_first_of(quoted ? "'" : "& ", at + 2));
+  return known;
+}
+
+// Whether keys are below it, and no value of its own.
+bool is_section(std::string_view name) {
+  if (name == "databases" || name == "tls") return true;
+  const std::vector<config::Section>& all = config::sections();
+  return std::any_of(all.begin(), all.end(),
+                     [&](const config::Section& section) { return section.name == name; });
+}
+
+bool is_letter(char c) {
+  const bool is_ascii = static_cast<unsigned char>(c) < 0x80;
+  return !is_ascii || c == '_' || (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') ||
+         (c >= 'A' && c <= 'Z');
+}
+
+// Output of `carpool check` ends up in build logs, and what is secret does not. A value is shown
+// where its key is known to hold none. Behind any other key, or where there is none, all is hidden
+// up to the end: the key may be misspelt, and the line a broken one.
+std::string without_secrets(std::string_view source) {
+  std::string line(source.substr(0, kShownBytes_max));
+  const auto skip = [&line](const char* characters, std::size_t from) {
+    return std::min(line.find_first_not_of(characters, from), line.size());
+  };
+  for (std::size_t at = skip(" \t-{[,}]\"'", 0); at < line.size(); at = skip(" \t-{[,}]\"'", at)) {
+    const std::size_t end = static_cast<std::size_t>(
+        std::find_if_not(line.begin() + static_cast<std::ptrdiff_t>(at), line.end(), is_letter) -
+        line.begin());
+    const std::string_view key = std::string_view(line).substr(at, end - at);
+    const std::size_t colon = skip("\"' ", end);
+    if (colon == line.size() || line[colon] != ':') {
+      hide(line, at, line.size());
+      break;
+    }
+    const std::size_t value = skip(" ", colon + 1);
+    const bool opens = value == line.size() || line[value] == '{' || line[value] == '[';
+    if (is_section(key) ? !opens : !is_harmless(key)) {
+      hide(line, value, line.size());
+      break;
+    }
+    at = is_section(key) ? colon + 1 : std::min(line.find_first_of(",}#", value), line.size());
   }
   return line;
 }
@@ -57,7 +92,7 @@ std::string without_passwords(std::string_view source) {
 // The source line, and a caret below the column; a tab stays a tab so that both line up.
 void print_place(std::string_view text, const config::Problem& problem, std::ostream& err) {
   if (problem.line == 0 || problem.column == 0) return;
-  std::string line = without_passwords(line_at(text, problem.line));
+  std::string line = without_secrets(line_at(text, problem.line));
   std::size_t column = static_cast<std::size_t>(problem.column) - 1;
   if (column > line.size()) return;
   std::string indent;

@@ -75,6 +75,23 @@ void add_database_changes(const Config& running, const Config& desired,
   }
 }
 
+// What may be reached, and from where. Where it changes together with who may come in, the one does
+// not come without the other: neither file lets those of the old rules at what is new.
+bool opens_doors(const Key& key) {
+  return key.path.starts_with("server.") || key.path.starts_with("admin.") ||
+         key.path.starts_with("listen.");
+}
+
+// The same for the databases: those that run, where they are, with the pools that are wanted.
+void keep_doors_shut(const Config& running, Config& mixture) {
+  std::vector<Database> kept = running.databases;
+  for (Database& database : kept) {
+    const Database* wanted = find_entry(mixture.databases, database.name);
+    if (wanted != nullptr) database.pool = wanted->pool;
+  }
+  mixture.databases = std::move(kept);
+}
+
 bool contains(const std::vector<Problem>& problems, const Problem& problem) {
   return std::find(problems.begin(), problems.end(), problem) != problems.end();
 }
@@ -173,8 +190,13 @@ bool needs_credentials(const Key& key) {
 }
 
 InForce in_force(const Config& running, const Config& desired, const Libpq& libpq, Late late) {
-  const auto waits = [late](const Key& key) {
-    return !key.live || (late == Late::Credentials && needs_credentials(key));
+  const bool strangers =
+      late == Late::Credentials && std::any_of(keys().begin(), keys().end(), [&](const Key& key) {
+        return key.path.starts_with("auth.") && key.get(running) != key.get(desired);
+      });
+  const auto waits = [&](const Key& key) {
+    return !key.live || (late == Late::Credentials && needs_credentials(key)) ||
+           (strangers && opens_doors(key));
   };
   Config mixture = desired;
   std::vector<const Key*> waiting;
@@ -183,6 +205,7 @@ InForce in_force(const Config& running, const Config& desired, const Libpq& libp
     key.set(mixture, key.get(running));
     waiting.push_back(&key);
   }
+  if (strangers) keep_doors_shut(running, mixture);
   if (waiting.empty()) return {std::move(mixture), {}};
   InForce result;
   result.problems = Judge(running, desired, mixture, waiting, libpq).run();

@@ -29,7 +29,8 @@ struct KeyChange {
 std::vector<KeyChange> diff(const Config& running, const Config& desired);
 
 // Which keys cannot come into force now: those that need a restart; or, beside them, those for
-// which files have to be read first (see needs_credentials()).
+// which files have to be read first (see needs_credentials()), and, where these say who may come
+// in, those that say to what: databases and servers, the console, addresses.
 enum class Late : std::uint8_t { Restart, Credentials };
 
 // What comes into force of a change: `desired`, but with the keys that cannot come now as in

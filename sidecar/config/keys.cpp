@@ -232,7 +232,9 @@ void add_auth(std::vector<Key>& table) {
   table.push_back(text("auth.saltFile", AT(auth.salt_file),
                        "A mounted file of at least 16 random bytes, the same in each pod, from "
                        "which the salts of users without a verifier are made, so that nobody can "
-                       "tell who exists. Empty: from the password of `server`; where that has "
+                       "tell who exists. Empty: from the password of `server`, at which a "
+                       "stranger may then guess, at the price of 100,000 rounds of SHA-256 a "
+                       "guess: where it is not a long random one, name a file. Where there is "
                        "none, from its address, which is a warning. The file is watched."));
   table.push_back(duration("auth.recheck", AT(auth.recheck_us), kMilli, "each time",
                            "In `passthrough`, how long PostgreSQL's word on a password lets "

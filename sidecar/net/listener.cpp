@@ -34,12 +34,14 @@ std::uint16_t bound_port(int fd) {
                    : reinterpret_cast<const sockaddr_in&>(address).sin_port);
 }
 
-// Whether some process answers on a Unix socket's path.
+// Whether some process listens on a Unix socket's path. One that takes nobody in at the moment,
+// since its queue is full, does: EAGAIN (connect(2)).
 bool somebody_listens(const sockaddr_un& address) {
-  const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
   if (fd < 0) return false;
   const bool connected =
-      connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0;
+      connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0 ||
+      errno == EAGAIN;
   ::close(fd);
   return connected;
 }

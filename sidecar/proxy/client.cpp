@@ -140,21 +140,27 @@ void Client::on_readable() {
     stream_.pause_reading();
     return;
   }
+  take_more();
+}
+
+ssize_t Client::take_more() {
+  const std::span<std::uint8_t> shared = proxy_.loop().read_buffer();
   const std::size_t before = pending_.size();
   if (before > pg::Framer::kHeadSize) {
     // The text of a long statement gathers where it is.
     std::uint8_t* room = pending_.reserve(static_cast<std::uint32_t>(shared.size() / 2));
     const ssize_t n = stream_.read({room, pending_.room()});
     pending_.add(n > 0 ? static_cast<std::uint32_t>(n) : 0);
-    if (n == net::Stream::kEnd) return close(Ending::Gone);
-    if (n == net::Stream::kAgain) return;
+    if (n == net::Stream::kEnd) close(Ending::Gone);
+    if (n <= 0) return n;
     proxy_.memory().passed(static_cast<std::size_t>(n));
-    return process_pending();
+    process_pending();
+    return n;
   }
   // What was left goes in front of what comes, so that a message is always in one piece.
   const ssize_t n = stream_.read(shared.subspan(before));
-  if (n == net::Stream::kEnd) return ended();
-  if (n == net::Stream::kAgain) return;
+  if (n == net::Stream::kEnd) ended();
+  if (n <= 0) return n;
   proxy_.memory().passed(static_cast<std::size_t>(n));
   if (before > 0) {
     std::memcpy(shared.data(), pending_.bytes().data(), before);
@@ -162,8 +168,8 @@ void Client::on_readable() {
   }
   const ByteSpan in(shared.data(), before + static_cast<std::size_t>(n));
   const std::size_t taken = process(in);
-  if (state_ == ClientState::Closing) return;
-  if (taken < in.size()) keep(in.subspan(taken));
+  if (state_ != ClientState::Closing && taken < in.size()) keep(in.subspan(taken));
+  return n;
 }
 
 void Client::keep(ByteSpan bytes) {
@@ -228,6 +234,10 @@ std::size_t Client::process_requests(ByteSpan in) {
       out.drop(frame.bytes.size());
       own.dropping = !frame.last;
       if (own.failing != Pooled::Failing::No) drop_failed(frame.type);
+      continue;
+    }
+    if (own.server == nullptr && own.no_server != nullptr) {
+      fail_query(own.no_server->sqlstate, own.no_server->message);
       continue;
     }
     if (own.server == nullptr && !attach()) {
@@ -373,6 +383,7 @@ void Client::resume() {
   }
   if (!can_take()) return;
   process_pending();
+  fail_sent();
   if (can_take() && (pooled() == nullptr || !pooled()->held)) stream_.resume_reading();
 }
 
@@ -411,6 +422,16 @@ void Client::try_again() {
   look_again();
 }
 
+// What stands behind a BEGIN that got no server must not run by itself.
+void Client::fail_sent() {
+  for (int reads = 0; pooled() != nullptr && pooled()->no_server != nullptr && can_take();
+       ++reads) {
+    if (reads == kReadsMax) return look_again();
+    // All that it had sent has been read.
+    if (take_more() == net::Stream::kAgain) pooled()->no_server.reset();
+  }
+}
+
 bool Client::must_keep_server() const {
   return pooled()->server->lease().pinned() || pooled()->failing != Pooled::Failing::No;
 }
@@ -424,7 +445,11 @@ void Client::fail_query(std::string_view sqlstate, const std::string& message) {
   pg::append_error(out, pg::Severity::Error, sqlstate, message);
   stream_.write(out);
   own.failing = Pooled::Failing::NextMessage;
+  if (own.no_server == nullptr) {
+    own.no_server = std::make_unique<Pooled::NoServer>(std::string(sqlstate), message);
+  }
   if (state_ == ClientState::Waiting) set_state(ClientState::Idle);
+  look_again();
 }
 
 void Client::drop_failed(char type) {

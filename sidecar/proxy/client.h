@@ -49,6 +49,9 @@ class Client final : public net::StreamListener,
   // Bytes kept of what a client sends before it has signed in.
   static constexpr std::uint32_t kEarlyMax = 16u << 10;
 
+  // Reads in one turn of what a client has sent that got no server.
+  static constexpr int kReadsMax = 16;
+
   // Servers on which its settings could not be restored for no fault of theirs, for one request.
   static constexpr std::uint8_t kTriesMax = 4;
 
@@ -91,8 +94,8 @@ class Client final : public net::StreamListener,
   void refuse_values(std::string_view sqlstate, const std::string& message);
   // A server is lent to it, out of the queue.
   void granted(Server& server, Micros waited_us);
-  // It has waited too long, or was canceled while it waited: this query fails, the client stays.
-  // It has left the pool's queue.
+  // It has waited too long, or was canceled while it waited: this query fails, and what it has sent
+  // behind it, which may rely on it; the client stays. It has left the pool's queue.
   void fail_query(std::string_view sqlstate, const std::string& message);
   // The lease is over; the server is the caller's to return.
   void detach();
@@ -139,6 +142,9 @@ class Client final : public net::StreamListener,
   // Where it stands in that state; null: nowhere.
   LivePool::ClientList* list_of(pool::ClientState state);
   bool in_a_list() const { return ListHook<ClientsByState>::linked(); }
+  // Reads once, and takes what it can; returns what read() has said.
+  ssize_t take_more();
+  void fail_sent();
   // Takes what it can from the front of `in`; returns how much.
   std::size_t process(ByteSpan in);
   std::size_t process_startup(ByteSpan in);

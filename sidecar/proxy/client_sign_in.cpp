@@ -348,7 +348,7 @@ bool Client::still_let_in(const LetInBy& by) {
   } else if (mode == config::AuthMode::ScramSha256) {
     holds = holds && by.verifier && gatekeeper.still_knows(by.user, *by.verifier);
   } else if (holds && by.word) {
-    const Passthrough::Standing standing = proxy_.passthrough().standing(*by.word);
+    const Passthrough::Standing standing = **by.word;
     if (standing == Passthrough::Standing::Refused) {
       reject(RejectReason::AuthFailed, "28P01", wrong_password(by.user));
       return false;
@@ -383,6 +383,9 @@ void Client::greet() {
   const std::unique_ptr<Pooled::Greeting> greeting = std::move(own.greeting);
   own.tries = 0;
   if (!still_let_in(greeting->by)) return;
+  if (proxy_.ending_clients()) {
+    return reject(RejectReason::Draining, "57P01", "Carpool is shutting down");
+  }
   Bytes out;
   pg::append_authentication_ok(out);
   append(out, own.pool->welcome());

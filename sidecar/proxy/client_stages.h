@@ -72,12 +72,17 @@ struct Pooled {
   // A request that failed before it had a server: what belongs to it is dropped, up to the
   // ReadyForQuery that ends it.
   enum class Failing : std::uint8_t { No, NextMessage, UntilSync };
+  struct NoServer {
+    std::string sqlstate;
+    std::string message;
+  };
 
   LivePool* pool;
   std::unique_ptr<ClientSession> session;  // its lease's, once it has left
   std::unique_ptr<Greeting> greeting;
-  Server* server = nullptr;  // while it is lent one
-  Micros idle_limit_us = 0;  // 0: none
+  Server* server = nullptr;             // while it is lent one
+  std::unique_ptr<NoServer> no_server;  // by which all fails that it had sent by then
+  Micros idle_limit_us = 0;             // 0: none
   std::uint8_t tries = 0;
   Failing failing = Failing::No;
   bool leaving = false;   // has said Terminate; what it asked before is answered first

@@ -1,5 +1,14 @@
 #include "proxy/credentials.h"
 
+#include <fmt/format.h>
+
+#include <chrono>
+#include <future>
+#include <memory>
+#include <mutex>
+#include <set>
+#include <system_error>
+#include <thread>
 #include <utility>
 
 #include "base/check.h"
@@ -26,6 +35,40 @@ std::vector<NamedPath> paths_of(const CredentialsPlan& plan) {
       {kPasswordFile, &plan.salts.password_file},   {"auth.usersFile", &plan.users_file}};
   std::erase_if(paths, [](const NamedPath& one) { return one.path->empty(); });
   return paths;
+}
+
+// A server's passwordFile is of use for salts, and who signs in does not wait for it longer than
+// this.
+constexpr std::chrono::seconds kPasswordFileMax(2);
+
+// What hangs keeps its thread: one a path.
+Result<std::string> read_in_time(const std::string& path) {
+  struct Hanging {
+    std::mutex mutex;
+    std::set<std::string> paths;
+  };
+  static auto* const hanging = new Hanging;  // for threads that outlive everything
+  const Error late{fmt::format("not read within {} s", kPasswordFileMax.count())};
+  {
+    const std::lock_guard lock(hanging->mutex);
+    if (!hanging->paths.insert(path).second) return late;
+  }
+  auto promise = std::make_shared<std::promise<Result<std::string>>>();
+  std::future<Result<std::string>> content = promise->get_future();
+  const auto read = [promise, path] {
+    promise->set_value(config::read_file(path, config::kNamedFileBytes_max));
+    const std::lock_guard lock(hanging->mutex);
+    hanging->paths.erase(path);
+  };
+  try {
+    std::thread(read).detach();
+  } catch (const std::system_error&) {  // no thread is to be had
+    const std::lock_guard lock(hanging->mutex);
+    hanging->paths.erase(path);
+    return late;
+  }
+  if (content.wait_for(kPasswordFileMax) != std::future_status::ready) return late;
+  return content.get();
 }
 
 // None where the plan names no such file.
@@ -84,6 +127,12 @@ CredentialsPlan CredentialsPlan::part(CredentialsPart part) const {
   return alone;
 }
 
+CredentialsPlan CredentialsPlan::but_for_servers() const {
+  CredentialsPlan rest = *this;
+  rest.salts = {.file = salts.file};
+  return rest;
+}
+
 Credentials Credentials::without_files(const CredentialsPlan& plan) {
   Credentials made;
   made.scram_iterations = plan.scram_iterations;
@@ -114,8 +163,10 @@ std::vector<CredentialsFile> read_files(const CredentialsPlan& plan, ReadingProg
   std::vector<CredentialsFile> files;
   for (const NamedPath& one : paths_of(plan)) {
     progress.set(one.key);
-    files.push_back(
-        {one.key, *one.path, config::read_file(*one.path, config::kNamedFileBytes_max)});
+    files.push_back({one.key, *one.path,
+                     one.key == kPasswordFile
+                         ? read_in_time(*one.path)
+                         : config::read_file(*one.path, config::kNamedFileBytes_max)});
   }
   return files;
 }

@@ -38,6 +38,9 @@ struct CredentialsPlan {
   bool reads_tls() const { return tls.mode != config::TlsMode::Disable; }
   // A plan of that part alone.
   CredentialsPlan part(CredentialsPart part) const;
+  // What the keys of its own section say: salts that a server's password or place is good for are
+  // as good as any.
+  CredentialsPlan but_for_servers() const;
   // The paths, for people: "auth.usersFile /a, listen.tls.certFile /b".
   std::string describe() const;
   bool operator==(const CredentialsPlan&) const = default;

@@ -34,6 +34,22 @@ constexpr std::size_t kLabelOptionsMax = 64;
 
 constexpr const char* kModeNames[] = {"session", "transaction", "statement"};
 
+// Whether sessions begin with the same settings, as far as that is said here.
+bool same_session(const config::Server& one, const config::Server& other) {
+  const Result<config::UrlParts> first = config::conninfo_of(one, libpq_at_hand());
+  const Result<config::UrlParts> second = config::conninfo_of(other, libpq_at_hand());
+  if (!first || !second) return false;
+  const auto same = [&](const char* name) {
+    const auto in_first = first->find(name);
+    const auto in_second = second->find(name);
+    if (in_first == first->end() || in_second == second->end()) {
+      return in_first == first->end() && in_second == second->end();
+    }
+    return in_first->second == in_second->second;
+  };
+  return same("options") && same("user") && same("dbname") && same("client_encoding");
+}
+
 }  // namespace
 
 LivePool::LivePool(Proxy& proxy, std::string database, std::string user, ServerStartup startup,
@@ -54,6 +70,7 @@ void LivePool::configure(const config::Database& settings, Micros now) {
   const bool otherwise = !(settings.server == settings_->server) ||
                          settings.pool.statement_timeout_us != settings_->pool.statement_timeout_us;
   const bool elsewhere = !config::same_place(settings.server, settings_->server, libpq_at_hand());
+  const bool tells_otherwise = elsewhere || !same_session(settings.server, settings_->server);
   settings_ = std::make_shared<const config::Database>(settings);
   if (retired_) {
     retired_ = false;
@@ -63,6 +80,8 @@ void LivePool::configure(const config::Database& settings, Micros now) {
   if (otherwise) {
     open_anew();
     known_values_.clear();
+    // What the former servers have told is nobody's any more.
+    if (tells_otherwise) welcome_.clear();
     elsewhere ? pool_.move() : pool_.reconnect();
   } else {
     pool_.for_each_slot(SlotState::Idle,
@@ -232,6 +251,14 @@ void LivePool::password_taken(const std::string& password, Micros taken_us) {
   // What failed by another one, or by none, may go well now.
   if (client_passwords_.best() == before || !pool_.failing() || !opens_as_its_clients()) return;
   pool_.retry_at_once();
+  mark_dirty();
+}
+
+void LivePool::forget_client_passwords() {
+  client_passwords_ = {};
+  pool_.for_each_slot([this](pool::Slot& slot) {
+    if (!static_cast<Server&>(slot).client_password().empty()) pool_.outdate(slot);
+  });
   mark_dirty();
 }
 

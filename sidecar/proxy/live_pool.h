@@ -76,6 +76,8 @@ class LivePool : public ListHook<DirtyPools> {
   void password_taken(const std::string& password, Micros taken_us);
   // No server is opened with that one any more, and those that were go as they come back.
   void password_refused(const std::string& password);
+  // Clients sign in in another way now: by their passwords nobody else may come to PostgreSQL.
+  void forget_client_passwords();
 
   // A client that signs in waits here until a server has told its parameters.
   bool welcome_known() const { return !welcome_.empty(); }

@@ -40,8 +40,10 @@ struct Passthrough::Trial {
   Claim claim;
   Vouchers::Mark mark;
   std::vector<std::weak_ptr<Waiting>> waiting;
-  bool behind = false;  // its client is in already: it goes last, and on without anybody waiting
-  std::string place;    // the entry of `databases`
+  // Known ones go first, so that guesses do not keep out those who have been in.
+  enum class Turn : std::uint8_t { First, Second, Behind };
+  Turn turn = Turn::Second;
+  std::string place;                     // the entry of `databases`
   std::unique_ptr<Connector> connector;  // while it runs
 
   bool awaited() const {
@@ -68,7 +70,7 @@ Vouchers::Answer Passthrough::ask(const Claim& claim, Micros recheck_us) {
       vouchers_.ask(claim.who, mark_of(claim.password), loop_.now_us(), recheck_us);
   if (answer.word == Vouchers::Word::Fresh && waiting_.size() < kBehindMax) {
     Trial& trial = find_or_add(claim);
-    if (!trial.awaited()) trial.behind = true;
+    if (!trial.awaited()) trial.turn = Trial::Turn::Behind;
     run_later(0);
   }
   return answer;
@@ -77,6 +79,8 @@ Vouchers::Answer Passthrough::ask(const Claim& claim, Micros recheck_us) {
 std::shared_ptr<Passthrough::Waiting> Passthrough::wait(Claim claim, Done done) {
   auto waiting = std::make_shared<Waiting>(std::move(done));
   Trial& trial = find_or_add(std::move(claim));
+  const bool known = vouchers_.knows(trial.claim.who, trial.mark);
+  trial.turn = known ? Trial::Turn::First : Trial::Turn::Second;
   trial.waiting.push_back(waiting);
   run_later(0);
   return waiting;
@@ -120,12 +124,12 @@ void Passthrough::run_trials() {
   timer_.stop();
   const Micros now = loop_.now_us();
   waiting_.remove_if([](const Trial& trial) {
-    return !trial.behind && !trial.awaited();  // its clients have gone
+    return trial.turn != Trial::Turn::Behind && !trial.awaited();  // its clients have gone
   });
-  for (const bool awaited : {true, false}) {
+  for (const Trial::Turn turn : {Trial::Turn::First, Trial::Turn::Second, Trial::Turn::Behind}) {
     for (auto i = waiting_.begin(); i != waiting_.end();) {
       const auto trial = i++;
-      if (trial->awaited() != awaited || !may_begin(*trial, now)) continue;
+      if (trial->turn != turn || !may_begin(*trial, now)) continue;
       running_.splice(running_.end(), waiting_, trial);
       begin(*trial);
     }
@@ -180,7 +184,9 @@ Passthrough::Verdict Passthrough::judge(const Trial& trial, const ConnectFailure
   Verdict verdict;
   verdict.taken_us = loop_.now_us();
   verdict.database = trial.connector->database();
-  if (failure == nullptr) {
+  // Full for this role or database: that is said to whoever has shown its password.
+  const bool let_in = failure != nullptr && failure->sqlstate == "53300" && failure->password_asked;
+  if (failure == nullptr || let_in) {
     const bool asked = trial.connector->used_password();
     verdict.kind = asked ? Verdict::Kind::Taken : Verdict::Kind::NotAsked;
   } else {
@@ -202,11 +208,11 @@ Passthrough::Word Passthrough::word_on(const Claim& claim) {
     std::erase_if(words_, [](const auto& entry) { return entry.second.expired(); });
     words_swept_at_ = 2 * words_.size() + kWordsMin;
   }
-  std::weak_ptr<bool>& known =
-      words_[{claim.who.database, claim.who.user, mark_of(claim.password)}];
-  std::shared_ptr<bool> word = known.lock();
-  if (word == nullptr) known = word = std::make_shared<bool>(false);
-  return {std::move(word), era_};
+  std::weak_ptr<Standing>& known =
+      words_[{claim.who.database, claim.who.user, claim.who.replication, mark_of(claim.password)}];
+  std::shared_ptr<Standing> word = known.lock();
+  if (word == nullptr) known = word = std::make_shared<Standing>(Standing::Stands);
+  return word;
 }
 
 void Passthrough::taken(const Claim& claim) {
@@ -218,24 +224,38 @@ void Passthrough::refused(const Claim& claim) {
     log::warn("PostgreSQL no longer takes a password by which clients have signed in",
               {{"database", claim.who.database}, {"user", claim.who.user}});
   }
-  const auto word = words_.find({claim.who.database, claim.who.user, mark_of(claim.password)});
-  if (word != words_.end()) {
-    if (const auto kept = word->second.lock()) *kept = true;
-    words_.erase(word);
-  }
+  const Vouchers::Mark mark = mark_of(claim.password);
+  // For replication, too.
+  retract(Standing::Refused, [&](const WordKey& key) {
+    return key.database == claim.who.database && key.user == claim.who.user && key.mark == mark;
+  });
   on_refused_(claim.who, claim.password);
 }
 
-void Passthrough::begin_era() {
-  ++era_;
-  vouchers_.clear();
-  backoffs_.clear();
-  // What is being tried where the databases were holds up nobody, and is told to nobody.
-  for (Trial& trial : running_) {
-    trial.connector->finish();
-    spent_.push_back(std::move(trial.connector));
+template <typename Of>
+void Passthrough::retract(Standing why, const Of& of) {
+  for (auto i = words_.begin(); i != words_.end();) {
+    const auto word = i++;
+    if (!of(word->first)) continue;
+    if (const auto kept = word->second.lock()) *kept = why;
+    words_.erase(word);
   }
-  waiting_.splice(waiting_.begin(), running_);
+}
+
+void Passthrough::forget(const Moved& moved) {
+  retract(Standing::Elsewhere, [&moved](const WordKey& key) {
+    return moved({key.database, key.user, key.replication});
+  });
+  vouchers_.forget(moved);
+  std::erase_if(backoffs_, [&moved](const auto& entry) { return moved(entry.first); });
+  // What is being tried where the databases were holds up nobody, and is told to nobody.
+  for (auto i = running_.begin(); i != running_.end();) {
+    const auto trial = i++;
+    if (!moved(trial->claim.who)) continue;
+    trial->connector->finish();
+    spent_.push_back(std::move(trial->connector));
+    waiting_.splice(waiting_.begin(), running_, trial);
+  }
   for (Trial& trial : waiting_) trial.place = where_(trial.claim.who).name;
   run_later(0);
 }

@@ -39,15 +39,12 @@ class Passthrough {
   };
   // PostgreSQL's, by which a client is let in: to be kept until it is greeted, since it may be
   // taken back before.
-  struct Word {
-    std::shared_ptr<const bool> refused;
-    std::uint64_t era = 0;
-  };
   enum class Standing : std::uint8_t {
     Stands,
     Refused,    // since, by PostgreSQL
-    Elsewhere,  // the databases may have moved since: PostgreSQL is to be asked again
+    Elsewhere,  // the database has moved since: PostgreSQL is to be asked again
   };
+  using Word = std::shared_ptr<const Standing>;
   struct Verdict {
     enum class Kind : std::uint8_t {
       Taken,
@@ -78,19 +75,16 @@ class Passthrough {
   // Tries it. To drop the Waiting is to leave.
   std::shared_ptr<Waiting> wait(Claim claim, Done done);
   Word word_on(const Claim& claim);
-  // Of what let a client in. That Vouchers have forgotten it since is no refusal.
-  Standing standing(const Word& word) const {
-    if (word.era != era_) return Standing::Elsewhere;
-    return *word.refused ? Standing::Refused : Standing::Stands;
-  }
   config::Database where(const Claimant& who) const { return where_(who); }
 
   // What PostgreSQL has said to a server that was opened with it.
   void taken(const Claim& claim);
   void refused(const Claim& claim);
 
-  // Databases may be somewhere else now: a trial that began before says nothing any more.
-  void begin_era();
+  // Whose database is somewhere else now: what was said of them before, or is being tried, says
+  // nothing any more.
+  using Moved = std::function<bool(const Claimant&)>;
+  void forget(const Moved& moved);
   // Nothing is tried or told any more.
   void close();
 
@@ -109,6 +103,8 @@ class Passthrough {
   void tried(Trial& trial, const ConnectFailure* failure);
   Verdict judge(const Trial& trial, const ConnectFailure* failure);
   void back_off(const Claimant& who);
+  template <typename Of>
+  void retract(Standing why, const Of& of);
   void run_later(Micros delay_us);
 
   net::Loop& loop_;
@@ -121,10 +117,11 @@ class Passthrough {
   struct WordKey {
     std::string database;
     std::string user;
+    std::string replication;
     Vouchers::Mark mark;
     auto operator<=>(const WordKey&) const = default;
   };
-  std::map<WordKey, std::weak_ptr<bool>> words_;
+  std::map<WordKey, std::weak_ptr<Standing>> words_;
   std::size_t words_swept_at_ = 0;
   std::list<Trial> waiting_;  // in the order in which they were asked for
   std::list<Trial> running_;
@@ -132,7 +129,6 @@ class Passthrough {
   std::vector<std::unique_ptr<Connector>> spent_;  // may be on the stack still
   net::Timer timer_;
   Micros timer_due_us_ = 0;
-  std::uint64_t era_ = 0;
   bool closed_ = false;
 };
 

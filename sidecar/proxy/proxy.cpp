@@ -42,7 +42,7 @@ Proxy::Proxy(net::Loop& loop, const config::Config& config, const std::string& c
       database_check_(loop, server_files_),
       secret_watch_(loop, [this](const std::string& path) { server_file_changed(path); }),
       passthrough_(
-          loop, server_files_, [this](const Claimant& who) { return place_of_trial(who); },
+          loop, server_files_, [this](const Claimant& who) { return place_of_trial(config_, who); },
           [this](const Claimant& who, const std::string& password) {
             password_refused(who, password);
           }),
@@ -126,13 +126,14 @@ void Proxy::client_refused(pool::RejectReason reason, LivePool* pool) {
   if (pool != nullptr) pool->counters().clients_rejected[static_cast<std::size_t>(reason)]++;
 }
 
-std::optional<config::Database> Proxy::settings_of(const std::string& database,
-                                                   const ServerStartup& startup) const {
-  const config::Database* found = config_.find_database(database);
+std::optional<config::Database> Proxy::settings_in(const config::Config& config,
+                                                   const std::string& database,
+                                                   const ServerStartup& startup) {
+  const config::Database* found = config.find_database(database);
   const std::string& replication = startup.replication;
   // Physical replication is not of one database, and its clients name none.
   if (found == nullptr && pg::is_physical(replication)) {
-    found = &config_.databases.front();
+    found = &config.databases.front();
   }
   if (found == nullptr) return std::nullopt;
   config::Database settings = *found;
@@ -150,9 +151,10 @@ std::optional<config::Database> Proxy::settings_of(const std::string& database,
 
 // A database that is not configured is told of only to whoever has shown its password: that is
 // tried on the first one, so that a stranger sees the same either way.
-config::Database Proxy::place_of_trial(const Claimant& who) const {
-  const std::optional<config::Database> settings = settings_of(who.database, {"", who.replication});
-  return settings ? *settings : config_.databases.front();
+config::Database Proxy::place_of_trial(const config::Config& config, const Claimant& who) {
+  const std::optional<config::Database> settings =
+      settings_in(config, who.database, {"", who.replication});
+  return settings ? *settings : config.databases.front();
 }
 
 void Proxy::password_refused(const Claimant& who, const std::string& password) {
@@ -345,14 +347,16 @@ Status Proxy::apply(const config::Config& config) {
   if (listeners_.is_open()) {
     if (Status status = listeners_.listen_on(config.listen); !status) return status;
   }
-  const auto same_place = [](const config::Database& one, const config::Database& other) {
-    return one.name == other.name && one.server == other.server;
-  };
-  const bool elsewhere =
-      !std::equal(config.databases.begin(), config.databases.end(), config_.databases.begin(),
-                  config_.databases.end(), same_place);
-  config_ = config;
-  if (elsewhere) passthrough_.begin_era();
+  const config::Config before = std::exchange(config_, config);
+  passthrough_.forget([&](const Claimant& who) {
+    const config::Database was = place_of_trial(before, who);
+    const config::Database is = place_of_trial(config_, who);
+    return was.name != is.name || !(was.server == is.server);
+  });
+  if (before.auth.mode == config::AuthMode::Passthrough && config.auth.mode != before.auth.mode) {
+    passthrough_.forget([](const Claimant&) { return true; });
+    for (auto& [key, pool] : pools_) pool->forget_client_passwords();
+  }
   const Micros now = loop_.now_us();
   for (auto& [key, pool] : pools_) {
     const std::optional<config::Database> settings = settings_of(key.database, key.startup);

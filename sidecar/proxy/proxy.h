@@ -124,7 +124,9 @@ class Proxy {
                       const ServerStartup& startup = {});
   // What a pool of this database has, or would have; none where no entry of `databases` is meant.
   std::optional<config::Database> settings_of(const std::string& database,
-                                              const ServerStartup& startup) const;
+                                              const ServerStartup& startup) const {
+    return settings_in(config_, database, startup);
+  }
   IntrusiveList<LivePool, DirtyPools>& dirty_pools() { return dirty_; }
   void bury(Server& server);
   void client_gone(Client& client);
@@ -164,7 +166,10 @@ class Proxy {
   void relieve_memory();
   void watch_memory(Micros now);
   void close_servers(LivePool& pool, const char* why);
-  config::Database place_of_trial(const Claimant& who) const;
+  static std::optional<config::Database> settings_in(const config::Config& config,
+                                                     const std::string& database,
+                                                     const ServerStartup& startup);
+  static config::Database place_of_trial(const config::Config& config, const Claimant& who);
   void password_refused(const Claimant& who, const std::string& password);
   void update_database_check();
   // The pools that the file has kept warm, whoever comes: databases and users.

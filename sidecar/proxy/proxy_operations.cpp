@@ -148,6 +148,9 @@ void Proxy::end_clients() {
       pool->clients(state).for_each(
           [](Client& client) { client.close_with_error("57P01", "Carpool is shutting down"); });
     }
+    pool->clients(ClientState::Waiting).for_each([](Client& client) {
+      if (client.awaits_greeting()) client.close_with_error("57P01", "Carpool is shutting down");
+    });
     pool->clients(ClientState::Attached).for_each([](Client& client) {
       client.server()->look_at_lease();
     });

@@ -60,8 +60,12 @@ class Vouchers {
   // PostgreSQL refuses this password of this user, so that it holds for replication, too. Whether
   // it vouched for anything.
   bool refused(const Claimant& who, const Mark& mark);
-  // The databases may be elsewhere, where nobody has vouched for anybody.
-  void clear() { passwords_.clear(); }
+  // Those of whom that is true: their database is elsewhere now, where nobody has vouched for
+  // anybody.
+  template <typename Of>
+  void forget(const Of& of) {
+    std::erase_if(passwords_, [&of](const auto& entry) { return of(entry.first); });
+  }
 
  private:
   struct Password {

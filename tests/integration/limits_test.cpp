@@ -288,5 +288,40 @@ TEST(Limits, AThousandClientsThatComeAndGoLeaveNothingBehind) {
   EXPECT_TRUE(carpool.connect().query("select 1").ok());
 }
 
+// A BEGIN never fails without a pooler, and what stands behind it relies on it.
+TEST(AClientThatGetsNoServer, FailsInAllThatItHadSent) {
+  shared_postgres().connect().query("drop table if exists unserved; create table unserved(t text)");
+  Carpool carpool(shared_postgres(), {.pool = "size: 1, acquireTimeout: 300ms"});
+  const auto batch = [](const std::string& sql) {
+    return parse_message("", sql) + bind_message("", "") + execute_message("") + sync_message();
+  };
+  const std::string large = "insert into unserved values ('" + std::string(300'000, 'x') + "')";
+  const std::vector<std::pair<std::string, int>> all = {
+      {query_message("begin") + query_message("insert into unserved values ('x')") +
+           query_message("commit"),
+       3},
+      {batch("begin") + batch("insert into unserved values ('x')") + batch("commit"), 3},
+      {query_message("begin") + batch(large) + query_message(large) + query_message("commit"), 4},
+  };
+  Wire holder = carpool.raw();
+  ASSERT_TRUE(holder.sign_in());
+  for (const auto& [bytes, requests] : all) {
+    holder.query("begin");
+    Wire wire = carpool.raw();
+    ASSERT_TRUE(wire.sign_in());
+    std::thread sender([&wire, &bytes = bytes] { wire.send(bytes); });
+    const std::vector<Message> first = wire.read_until("Z");
+    holder.query("commit");
+    EXPECT_EQ(sqlstate_of(first), "53300");
+    for (int i = 1; i < requests; ++i) {
+      const std::vector<Message> next = wire.read_until("Z");
+      EXPECT_EQ(types(next), "EZ");
+      EXPECT_EQ(sqlstate_of(next), "53300");
+    }
+    sender.join();
+    EXPECT_EQ(value_of(wire.query("select count(*) from unserved")), "0") << "it is served again";
+  }
+}
+
 }  // namespace
 }  // namespace carpool::integration

@@ -442,6 +442,44 @@ TEST(AReplicationRole, IsJudgedByTheLinesForReplication) {
   EXPECT_TRUE(sign_in(carpool, "noreplica", "secret").in);
 }
 
+// What a start with the new file would do: it has nobody's password.
+TEST(AnotherModeThanPassthrough, OpensNoServerByThePasswordOfSomebodyElse) {
+  make_role("lent", "secret");
+  Carpool carpool(passthrough("1h"));
+  Wire wire = knock(carpool, "lent", "secret");
+  ASSERT_TRUE(answer(wire).in);
+  EXPECT_EQ(value_of(wire.query("select current_user")), "lent");
+  carpool.reload({.auth = "mode: trust", .server = at_postgres(", user: lent"), .pool = "size: 3"});
+  Wire stranger = carpool.raw();
+  stranger.send(startup_packet({{"user", "lent"}, {"database", "app"}}));
+  EXPECT_FALSE(answer(stranger).in);
+  EVENTUALLY(postgres().backends("lent") == 0);
+}
+
+// PostgreSQL counts a role's connections when it has seen its password.
+TEST(ARoleThatHasAllItsConnections, IsLetInToThePoolThatHasThem) {
+  make_role("limited", "secret", "connection limit 2");
+  Carpool carpool(passthrough("200ms", "size: 2, minIdle: 2"));
+  ASSERT_TRUE(sign_in(carpool, "limited", "secret").in);
+  EVENTUALLY(carpool.servers("idle") == 2);
+  std::this_thread::sleep_for(2100ms);  // ten times recheck: no word of PostgreSQL's stands
+  EXPECT_TRUE(sign_in(carpool, "limited", "secret").in);
+  const Sign wrong = sign_in(carpool, "limited", "wrong");
+  EXPECT_EQ(wrong.sqlstate, "28P01");
+}
+
+TEST(ADatabaseThatIsAdded, TakesNobodysWordBack) {
+  make_role("steady", "secret");
+  Settings settings = passthrough("1h");
+  settings.databases = "{name: app}";
+  Carpool carpool(settings);
+  ASSERT_TRUE(sign_in(carpool, "steady", "secret").in);
+  settings.databases = "{name: app}, {name: other, server: {host: 127.0.0.1, port: 1}}";
+  carpool.reload(settings);
+  postgres().admin("alter role steady connection limit 0 password 'changed'");
+  EXPECT_TRUE(sign_in(carpool, "steady", "secret").in) << "the hour is not over";
+}
+
 TEST(ReplicationThatIsNone, IsAnOrdinarySessionOfTheOnePoolWithItsLimits) {
   Carpool carpool(postgres(), {.pool = "size: 1, queryTimeout: 500ms"});
   std::vector<Wire> wires;

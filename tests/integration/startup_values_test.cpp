@@ -138,6 +138,19 @@ TEST_F(StartupValues, ThatAServerDiesOverAreTriedOnAnother) {
   EXPECT_EQ(server.accepted(), 2);
 }
 
+// ---- what a client is told
+
+TEST(Greeting, IsThatOfTheServersThatAreOpenedNow) {
+  Carpool carpool(postgres(), {.pool = "size: 2"});
+  Wire before = carpool.raw();
+  ASSERT_TRUE(before.sign_in());
+  const std::string place = "host: 127.0.0.1, port: " + std::to_string(postgres().port());
+  carpool.reload({.server = place + ", options: '-c TimeZone=Asia/Tokyo'", .pool = "size: 2"});
+  Wire after = carpool.raw();
+  ASSERT_TRUE(after.sign_in());
+  EXPECT_EQ(value_of(after.query("show timezone")), "Asia/Tokyo");
+}
+
 // ---- who gets which server
 
 TEST(InStep, AServerThatHasAClientsSettingsIsLentToIt) {

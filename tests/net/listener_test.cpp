@@ -220,6 +220,20 @@ TEST_F(ListenerTest, LeavesAUnixSocketAloneThatSomebodyAnswersOn) {
   EXPECT_GE(clients_.back(), 0);
 }
 
+// As a process that is stopped does: its queue is full, and nobody is waited for.
+TEST_F(ListenerTest, TakesNoUnixPathFromOneThatTakesNobodyIn) {
+  const int other = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  path().copy(address.sun_path, sizeof address.sun_path - 1);
+  ASSERT_EQ(bind(other, reinterpret_cast<const sockaddr*>(&address), sizeof address), 0);
+  ASSERT_EQ(listen(other, 0), 0);
+  clients_.push_back(connect_unix(path()));
+  const Status status = listener_.listen_unix(loop_, path(), handler());
+  ::close(other);
+  EXPECT_FALSE(status);
+}
+
 TEST_F(ListenerTest, RefusesAUnixPathThatCannotBe) {
   EXPECT_FALSE(listener_.listen_unix(loop_, dir_ + "/" + std::string(120, 'x'), handler()));
   const Status status = listener_.listen_unix(loop_, dir_ + "/missing/socket", handler());

@@ -263,7 +263,7 @@ TEST_F(CredentialsTest, ASaltFileThatIsNoGoodIsAnError) {
 
 TEST_F(CredentialsTest, ASaltFileThatBecomesBadStopsNoChangeOfTheUsersFile) {
   write("\"alice\" \"secret\"\n");
-  for (const std::string bad : {path_ + ".none", std::string("/tmp"), std::string("/dev/null")}) {
+  for (const std::string& bad : {path_ + ".none", std::string("/tmp"), std::string("/dev/null")}) {
     config_.auth.salt_file = bad;
     const Result<Credentials> made =
         make_credentials(plan(), read_files(plan(), progress_), salt_secret_, progress_, true);

@@ -310,8 +310,9 @@ TEST(Environment, HidesItsVariablesFromLibpqAndKeepsThem) {
   const std::unique_ptr<PQconninfoOption, decltype(&PQconninfoFree)> defaults(PQconndefaults(),
                                                                               PQconninfoFree);
   for (const PQconninfoOption* option = defaults.get(); option->keyword != nullptr; ++option) {
-    if (std::string_view(option->keyword) == "password") EXPECT_EQ(option->val, nullptr);
-    if (std::string_view(option->keyword) == "options") EXPECT_STREQ(option->val, "");
+    const std::string_view name = option->keyword;
+    EXPECT_TRUE(name != "password" || option->val == nullptr);
+    EXPECT_TRUE(name != "options" || std::string_view(option->val).empty());
   }
   unsetenv("CARPOOL_TEST");
 }

@@ -98,10 +98,13 @@ TEST_F(VouchersTest, WhatWasTakenIsKnownAtAnyAgeUntilItIsRefused) {
   EXPECT_FALSE(vouchers_.knows(alice_, mark("secret")));
 }
 
-TEST_F(VouchersTest, NobodyIsVouchedForWhereTheDatabasesHaveMoved) {
+TEST_F(VouchersTest, NobodyIsVouchedForWhoseDatabaseHasMoved) {
+  const Claimant elsewhere{"other", "alice", ""};
   vouchers_.taken(alice_, mark("secret"), kStart);
-  vouchers_.clear();
+  vouchers_.taken(elsewhere, mark("secret"), kStart);
+  vouchers_.forget([](const Claimant& who) { return who.database == "app"; });
   EXPECT_EQ(ask(alice_, "secret", kStart), Word::Unknown);
+  EXPECT_EQ(ask(elsewhere, "secret", kStart), Word::Fresh);
 }
 
 }  // namespace
