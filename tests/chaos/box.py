@@ -121,7 +121,8 @@ class Box:
         self.postgres = await asyncio.to_thread(
             throwaway.Postgres, self.folder, {
                 "max_connections": MAX_CONNECTIONS, "superuser_reserved_connections": 5,
-                "autovacuum": "off", "TimeZone": "UTC", "shared_buffers": "32MB"}, True)
+                "autovacuum": "off", "TimeZone": "UTC", "shared_buffers": "32MB",
+                "max_wal_size": "128MB"}, True)
         await asyncio.to_thread(self.postgres.psql, SCHEMA)
         self.relay = relay.Relay(self.postgres.port)
         await self.relay.start()

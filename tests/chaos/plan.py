@@ -15,7 +15,7 @@ EVENTS = (
     ("terminate", 10), ("stop_backends", 8), ("kill_backend", 0.7), ("restart_fast", 0.5),
     ("restart_immediate", 0.4), ("reset", 7), ("end", 3), ("hold", 6), ("tear", 5), ("refuse", 2),
     ("reload", 10), ("reconnect", 3), ("pause", 3), ("kill_database", 1), ("freeze", 1.5),
-    ("restart_carpool", 0.6),
+    ("restart_carpool", 0.6), ("look", 4),
 )
 # These are waited for: nothing else happens meanwhile.
 ALONE = ("kill_backend", "restart_fast", "restart_immediate", "restart_carpool", "reload")
@@ -143,6 +143,11 @@ class Chaos:
         self.killed.append((began, self.clock()))
         await asyncio.sleep(r.random())
         return f"{said}; {await self.at_console(f'RESUME {name}')}"
+
+    async def look(self, r):
+        """Whoever watches it harms nobody."""
+        what = r.choice(("POOLS", "CLIENTS", "SERVERS", "STATS", "DATABASES", "LISTS", "CONFIG"))
+        return await self.at_console(f"SHOW {what}")
 
     async def at_console(self, command):
         """What is refused (RESUME of what is not paused) is nothing."""

@@ -17,11 +17,13 @@ import json
 import os
 import pathlib
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+import traceback
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -31,6 +33,7 @@ import judge as judges  # noqa: E402
 import plan as plans  # noqa: E402
 
 PROCESSES = 2
+HOME_BYTES = 1 << 30
 STOP_S = 120  # all clients, from `stop`: each ends what it does
 
 
@@ -124,8 +127,7 @@ class Run:
     async def go(self):
         await self.box.start()
         self.workers = Workers(self.judge)
-        # Nobody has come yet: what it has open is what it has at rest.
-        await self.judge.rest(time.monotonic())
+        await self.judge.begin()
         await self.workers.start(self.box.ports["clients"], self.args.seed, self.args.clients,
                                  self.args.pace)
         self.workers.tell("go")
@@ -143,7 +145,7 @@ class Run:
             else:
                 task = asyncio.create_task(self.carry_out(event))
                 self.tasks.add(task)
-                task.add_done_callback(self.tasks.discard)
+                task.add_done_callback(self.carried_out)
         end = began + quiet_s + self.args.seconds
         await self.watch(asyncio.sleep(max(0, end - time.monotonic())))
         await self.watch(self.quiet())
@@ -163,6 +165,13 @@ class Run:
         for code in self.chaos.exits:
             if code not in (0, 3):
                 raise Found(f"Carpool has ended with {code}")
+
+    def carried_out(self, task):
+        self.tasks.discard(task)
+        if not task.cancelled() and task.exception() and not self.workers.found.done():
+            error = task.exception()
+            said = "".join(traceback.format_exception(error))
+            self.workers.found.set_result(error if isinstance(error, Found) else Found(said))
 
     async def settle(self):
         """What goes on has come to its end."""
@@ -233,8 +242,16 @@ class Run:
               f"codes {self.chaos.exits} and 0")
 
 
+def home():
+    """In memory, where there is room: it is PostgreSQL's answers that are wanted, not its disk's."""
+    memory = pathlib.Path("/dev/shm")
+    if memory.is_dir() and shutil.disk_usage(memory).free > HOME_BYTES:
+        return memory
+    return None
+
+
 async def run(args):
-    with tempfile.TemporaryDirectory(prefix="carpool-chaos-") as folder:
+    with tempfile.TemporaryDirectory(prefix="carpool-chaos-", dir=home()) as folder:
         os.chmod(folder, 0o755)
         it = Run(args, folder)
         try:
