@@ -217,6 +217,8 @@ class Box:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
 
     def stop(self):
+        if self.relay and self.relay.server:
+            self.relay.stop()
         for process in (self.carpool, self.postgres and self.postgres.process):
             if process and process.running():
                 process.child.send_signal(signal.SIGCONT)

@@ -15,6 +15,7 @@ import wire
 
 # Nothing that Carpool does takes as long: PostgreSQL's restart, a pause, acquireTimeout.
 SILENCE_S = 60
+LIVES = 15  # that are remembered, in case the ledger is wrong about one
 
 
 class Violation(Exception):
@@ -60,10 +61,15 @@ class Client:
         self.behind_copy = False
         self.doing = "nothing"
         self.recent = collections.deque(maxlen=12)
+        self.past = collections.deque(maxlen=LIVES)  # (life, what was said in it)
 
     def tag(self):
         self.number += 1
         return f"{self.id}.{self.life}.{self.number}"
+
+    def entry(self, tag, rows):
+        """Of the ledger: an entry, and what wrote it."""
+        return tag, rows, self.doing
 
     def random(self, *what):
         """Chance of its own for each step, whatever came of the others."""
@@ -105,6 +111,7 @@ class Client:
     def forget(self):
         if self.wire is not None and self.wire.transport is not None:
             self.wire.transport.abort()
+            self.past.append((self.life, self.wire.history))
         if self.s is not None:
             self.world.ledger_cut(self.s.end(False))
         self.pid = None
@@ -205,7 +212,8 @@ class Client:
             if unit.entry:
                 under_way.append(unit.entry)
                 self.world.ledger_cut([unit.entry])
-            inside = (inside or unit.block == "begin") and unit.block not in ("commit", "rollback")
+            # A BEGIN that gets no server fails, and what is pipelined behind it is on its own.
+            inside = inside and unit.block not in ("commit", "rollback")
             if unit.ends and not inside and unit.block != "rollback":
                 self.world.ledger_may_be(under_way)
                 under_way = []
@@ -247,6 +255,10 @@ class Client:
                 self.world.ledger_over([unit.entry]) if failed else self.s.open.append(unit.entry)
             if unit.ends:
                 kind, body = await self.read()
+                if kind == "E":
+                    errors.append(self.error(body))
+                    self.has_failed(before)
+                    kind, body = await self.read()
                 if kind != "Z" or body.decode() != self.s.status:
                     self.wrong(unit, ("Z", self.s.status), kind, body)
                 failed = False
@@ -324,6 +336,12 @@ class Client:
         except wire.Gone:
             pass  # Carpool is away; nobody knows whether it has landed
 
+    def past_story(self, life):
+        for number, history in self.past:
+            if number == life:
+                return "\n".join(wire.story(history))
+        return "not remembered"
+
     def story(self):
         lines = [f"client {self.id}, connection {self.life}, step {self.step} ({self.doing}), "
                  f"database {self.place['database']}, user {self.place['user']}"]
@@ -331,4 +349,4 @@ class Client:
             lines.append(f"  believes {self.s.status} {self.s.now()} left {self.s.left} "
                          f"statements {sorted(self.s.names)}")
         return "\n".join([*lines, *(f"  {line}" for line in self.recent),
-                          *(self.wire.story() if self.wire else [])])
+                          *(wire.story(self.wire.history) if self.wire else [])])

@@ -52,7 +52,7 @@ class World:
         self.going = asyncio.Event()
         self.stopping = False
         self.resting = 0
-        self.ledger = {}  # id: [rows, "yes", "no" or "maybe"]
+        self.ledger = {}  # id: [rows, "yes", "no" or "maybe", by what]
         self.done, self.errors = {}, {}
         self.clients = [client.Client(place["index"], place, self, seed) for place in places]
 
@@ -88,20 +88,20 @@ class World:
                  at=asyncio.get_running_loop().time())
 
     def ledger_cut(self, entries):
-        for name, rows in entries:
-            self.ledger.setdefault(name, [rows, "no"])
+        for name, rows, doing in entries:
+            self.ledger.setdefault(name, [rows, "no", doing])
 
     def ledger_may_be(self, entries):
-        for name, rows in entries:
-            self.ledger[name] = [rows, "maybe"]
+        for name, rows, doing in entries:
+            self.ledger[name] = [rows, "maybe", doing]
 
     def ledger_is(self, entries):
-        for name, rows in entries:
-            self.ledger[name] = [rows, "yes"]
+        for name, rows, doing in entries:
+            self.ledger[name] = [rows, "yes", doing]
 
     def ledger_over(self, entries):
-        for name, rows in entries:
-            self.ledger[name] = [rows, "no"]
+        for name, rows, doing in entries:
+            self.ledger[name] = [rows, "no", doing]
 
     # ---- for the harness
 
@@ -123,6 +123,10 @@ class World:
             elif line == "stop":
                 self.stopping = True
                 self.going.clear()
+            elif line.startswith("story "):
+                _, name, life = line.split()
+                self.say(stories={c.id: c.past_story(int(life)) for c in self.clients
+                                  if c.id == name})
             elif line == "stories":
                 self.say(stories={c.id: c.story() for c in self.clients if c.doing != "nothing"})
             else:

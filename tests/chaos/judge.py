@@ -127,14 +127,14 @@ class Judge:
         for name, count in there.items():
             if name not in told:
                 raise Unrest(f"the ledger has {count} of {name}, which nobody has written")
-        for name, (count, verdict) in told.items():
+        for name, (count, verdict, doing) in told.items():
             found = there.get(name, 0)
             may = {"yes": (count,), "no": (0,), "maybe": (0, count)}[verdict]
             if found not in may:
-                raise Unrest(f"the ledger has {found} rows of {name}, and its client was told that "
-                             f"it has {' or '.join(map(str, may))}", name)
+                raise Unrest(f"the ledger has {found} rows of {name} ({doing}), and its client was "
+                             f"told that it has {' or '.join(map(str, may))}", name)
         self.entries += len(told)
-        self.unsure += sum(verdict == "maybe" for _, verdict in told.values())
+        self.unsure += sum(verdict == "maybe" for _, verdict, _ in told.values())
         await self.box.sql("TRUNCATE ledger")
 
     # ---- connections that their clients have not left

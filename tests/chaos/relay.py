@@ -9,7 +9,7 @@ import socket
 import struct
 import time
 
-HISTORY = 40
+HISTORY = 60
 SHOWN_BYTES = 200
 TERMINATE = b"X\0\0\0\4"
 
@@ -93,13 +93,24 @@ class Line:
 class Relay:
     def __init__(self, postgres_port):
         self.postgres_port, self.port = postgres_port, None
-        self.lines, self.old = {}, collections.deque(maxlen=60)
+        self.lines, self.old = {}, collections.deque(maxlen=400)
         self.losses, self.opened, self.refusing = [], 0, False
         self.server, self.pieces = None, None
+        self.tasks = set()
 
     async def start(self):
-        self.server = await asyncio.start_server(self.accept, "127.0.0.1", 0, backlog=200)
+        self.server = await asyncio.start_server(self.begin, "127.0.0.1", 0, backlog=200)
         self.port = self.server.sockets[0].getsockname()[1]
+
+    def stop(self):
+        self.server.close()
+        for task in self.tasks:
+            task.cancel()
+
+    def begin(self, reader, writer):
+        task = asyncio.create_task(self.accept(reader, writer))
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
 
     async def accept(self, reader, writer):
         if self.refusing:

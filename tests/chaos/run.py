@@ -103,6 +103,13 @@ class Workers:
                         "\n\n".join(list(self.stories.values())[:5])) from None
         return told
 
+    async def story(self, tag):
+        """Of the connection in which a client has used this tag."""
+        name, life, *_ = [*tag.split("."), "0"]
+        self.tell(f"story {name} {life}")
+        await asyncio.sleep(0.5)
+        return "\n".join(self.stories.values())
+
     def kill(self):
         for process in self.processes:
             if process.returncode is None:
@@ -200,14 +207,16 @@ class Run:
         await self.chaos.at_console("RESUME")
         told = await self.workers.stop()
         left_at = time.monotonic()
-        if not any(verdict == "yes" for _, verdict in told.values()):
+        if not any(verdict == "yes" for _, verdict, _ in told.values()):
             raise Found("the clients have committed nothing since the last quiet point")
         try:
             await self.judge.rest(left_at)
             self.judge.connections()
             await self.judge.ledger(told)
         except judges.Unrest as unrest:
-            raise Found(*unrest.args) from None
+            what, *of = unrest.args
+            story = await self.workers.story(*of) if of else ""
+            raise Found(what, *of, story) if of else Found(what) from None
         if complaints := self.box.complaints():
             raise Found(complaints)
         self.quiet_points += 1
@@ -218,8 +227,8 @@ class Run:
         print(f"\nchaos: VIOLATION, with {self.args.seconds} --seed {self.args.seed}",
               found.what, "", found.story, sep="\n")
         if found.client:
-            name = found.client.split(".")[0]
-            for story in self.box.relay.stories(f"{name}."):
+            tag = found.client if "." in found.client else found.client + "."
+            for story in self.box.relay.stories(tag):
                 print("\n" + story)
         print("\nwhat was done to them:", *self.recent, sep="\n")
         print("\nCarpool's log:\n" + self.box.log_end())

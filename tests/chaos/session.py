@@ -88,7 +88,8 @@ class Session:
         self.local.pop(name, None)
 
     def set_local(self, name, value):
-        self.local[name] = value
+        if self.status == "T":  # else PostgreSQL warns, and does nothing
+            self.local[name] = value
 
     def reset(self, name):
         self.set(name, self.base[name])

@@ -28,7 +28,7 @@ def begin(c, sql="BEGIN"):
 
 
 def commit(c):
-    return Unit(query("COMMIT"), lambda: [("C", "COMMIT" if c.s.status == "T" else "ROLLBACK")],
+    return Unit(query("COMMIT"), lambda: [("C", "ROLLBACK" if c.s.status == "E" else "COMMIT")],
                 ends=True, block="commit", then=lambda: ended_by(c, True))
 
 
@@ -99,7 +99,7 @@ def named(c, r, tag, planned):
 def book(c, r):
     """One entry of the ledger, committed with what it stands in."""
     tag = c.tag()
-    entry = (tag, 1)
+    entry = c.entry(tag, 1)
     if r.random() < 0.5:
         return [Unit(query(f"INSERT INTO public.ledger VALUES ('{tag}', 1, '{PAD}')"),
                      lambda: [("C", "INSERT 0 1")], ends=True, entry=entry)]

@@ -158,6 +158,10 @@ class Wire(asyncio.Protocol):
     # ---- what a client does
 
     def note(self, direction, what):
+        # Of many rows the first and the last are enough.
+        if direction == "<" and what[0] in "Dd" and len(self.history) > 1 and all(
+                known[0] == what[0] for _, _, known in list(self.history)[-2:]):
+            self.history.pop()
         self.history.append((time.monotonic(), direction, what))
 
     def send(self, data):
@@ -214,19 +218,21 @@ class Wire(asyncio.Protocol):
         self.note(">", f"leaves by {how}".encode())
         if how == "terminate":
             self.send(TERMINATE)
-        if how == "rst":
+        if how == "rst" and not self.transport.is_closing():
             self.transport.get_extra_info("socket").setsockopt(
                 socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        if how == "rst":
             self.transport.abort()
         else:
             self.transport.close()
 
-    def story(self):
-        lines = []
-        for when, direction, what in self.history:
-            said = show(*what) if direction == "<" else f"{what[:2 * SHOWN_BYTES]!r}"
-            lines.append(f"  {when:.3f} {direction} {said}")
-        return lines
+
+def story(history):
+    lines = []
+    for when, direction, what in history:
+        said = show(*what) if direction == "<" else f"{what[:2 * SHOWN_BYTES]!r}"
+        lines.append(f"  {when:.3f} {direction} {said}")
+    return lines
 
 
 async def ask(wire, sql, seconds=20):

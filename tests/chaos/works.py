@@ -53,7 +53,7 @@ async def flushed(c, r):
     """A batch whose answers are asked for by Flush, and its Sync later, or never."""
     tag = c.tag()
     insert = Unit(parse("", "INSERT INTO public.ledger VALUES ($1, 1, '')"), lambda: ["1"])
-    run = Unit(execute() + FLUSH, lambda: [("C", "INSERT 0 1")], entry=(tag, 1))
+    run = Unit(execute() + FLUSH, lambda: [("C", "INSERT 0 1")], entry=c.entry(tag, 1))
     await c.exchange(insert, Unit(bind("", [tag]), lambda: ["2"]), run)
     await c.world.rest(r, 0.05)
     if r.random() < 0.3:
@@ -72,7 +72,8 @@ async def transaction(c, r):
         end = units.commit(c) if r.random() < 0.7 else units.rollback(c)
         await c.exchange(units.begin(c), *inside, end)
         return
-    await c.exchange(units.begin(c))
+    if not (await c.exchange(units.begin(c))).ok:
+        return
     names = []
     for n in range(r.randrange(1, 8)):
         kind = r.random()
@@ -130,7 +131,7 @@ async def copy_in(c, r):
         lines[r.randrange(count)] = f"{tag}\tnone\t{pad}\n"
     data, size = "".join(lines).encode(), r.choice((700, 8000, 60000))
     pieces = [copy_data(data[at:at + size]) for at in range(0, len(data), size)]
-    entry = (tag, count) if how == "done" else (tag, 0)
+    entry = c.entry(tag, count if how == "done" else 0)
     ending = copy_fail("enough") if how == "fail" else COPY_DONE
     wanted = ["G", ("C", f"COPY {count}")] if how == "done" else ["G"]
     fails = {"fail": "57014", "bad": "22P02"}.get(how)
@@ -155,7 +156,7 @@ async def copy_left(c, r):
     """A COPY that its client leaves in the midst of: nothing of it is there."""
     tag = c.tag()
     rows = copy_data(f"{tag}\t1\tz\n".encode() * r.choice((1, 50, 3000)))
-    c.world.ledger_over([(tag, 1)])
+    c.world.ledger_over([c.entry(tag, 1)])
     c.send(query("COPY public.ledger FROM STDIN") + rows * r.choice((1, 3)))
     if r.random() < 0.6:
         await c.world.rest(r, 0.05)
@@ -327,6 +328,8 @@ async def unpin(c, r):
     if r.random() < 0.15:
         c.leave(r.choice(("terminate", "fin", "rst")))
     for kind, name in have if r.random() < 0.5 else [r.choice(have)]:
+        if kind == "tables" and c.s.now()["role"] != "none":  # only its owner may drop it
+            await c.exchange(units.command("RESET ROLE", "RESET", lambda: c.s.reset("role")))
         sql, wanted = UNDO[kind]
         await c.exchange(Unit(query(sql.format(name)), lambda wanted=wanted: wanted, True,
                               then=lambda k=kind, n=name: c.s.left[k].discard(n)))
@@ -367,7 +370,7 @@ async def query_and_leave(c, r):
     """What it was about to do goes on without it, or not."""
     tag = c.tag()
     unit = Unit(query(f"INSERT INTO public.ledger SELECT '{tag}', 1, '' "
-                      f"FROM pg_sleep({r.choice((0.02, 0.4))})"), ends=True, entry=(tag, 1))
+                      f"FROM pg_sleep({r.choice((0.02, 0.4))})"), ends=True, entry=c.entry(tag, 1))
     c.sent_units([unit])
     c.send(unit.data)
     if r.random() < 0.7:
@@ -382,7 +385,7 @@ async def copy_and_more(c, r):
     well = b"bad" not in row
     copy = Unit(query("COPY public.ledger FROM STDIN") + copy_data(row) + COPY_DONE,
                 lambda: ["G", ("C", "COPY 1")] if well else ["G"], True,
-                fails=None if well else "22P02", entry=(tag, 1) if well else None)
+                fails=None if well else "22P02", entry=c.entry(tag, 1) if well else None)
     c.behind_copy = True
     try:
         await c.exchange(copy, *units.look(c, r))
