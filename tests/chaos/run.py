@@ -252,7 +252,7 @@ class Run:
 
 
 def home():
-    """In memory, where there is room: it is PostgreSQL's answers that are wanted, not its disk's."""
+    """In memory, where there is room: PostgreSQL is wanted, and not its disk."""
     memory = pathlib.Path("/dev/shm")
     if memory.is_dir() and shutil.disk_usage(memory).free > HOME_BYTES:
         return memory

@@ -144,7 +144,7 @@ def left(c):
     def check(got):
         before, c.pid = c.pid, got[1] if c.keeps_server() else None
         if got[0] != tag or got[2:] != c.s.counts() or before not in (None, got[1]):
-            c.wrong(unit, [tag, before or "any", *c.s.counts()], "D", repr(got).encode())
+            c.wrong(unit, [tag, before or "any", *c.s.counts()], "row", repr(got).encode())
 
     unit = Unit(query(f"SELECT '{tag}', {', '.join(session.LEFT)}"),
                 lambda: ["T", ("D", check), ("C", "SELECT 1")], ends=True)
