@@ -132,35 +132,40 @@ class Postgres:
         self.log = self.folder / "log"
         self.process = None
         try:
+            self.initialise()
             self.start({"port": self.port, "unix_socket_directories": self.folder,
                         "listen_addresses": LOOPBACK if tcp else "", "fsync": "off",
                         **dict(settings)})
+            self.psql("CREATE DATABASE app", database="postgres")
         except BaseException as error:
             if isinstance(error, Exception):
                 print(self.log.read_text())
             self.stop()
             raise
 
-    def start(self, settings):
+    def initialise(self):
         self.folder.chmod(0o755)
         self.log.touch()
-        as_user = {}
+        self.as_user = {}
         if POSTGRES_USER:
-            as_user = {"user": POSTGRES_USER, "group": POSTGRES_USER, "extra_groups": []}
+            self.as_user = {"user": POSTGRES_USER, "group": POSTGRES_USER, "extra_groups": []}
             for path in (self.folder, self.log):
                 shutil.chown(path, POSTGRES_USER, POSTGRES_USER)
-        binaries = postgres_bin_dir()
-        data = self.folder / "data"
         with open(self.log, "ab") as log:
-            subprocess.run([f"{binaries}/initdb", "-D", data, "-U", "app", "-A", "trust",
-                            "-E", "UTF8", "--locale=C.UTF-8", "--no-sync"],
-                           cwd="/", check=True, stdout=log, stderr=log, **as_user)
+            subprocess.run([f"{postgres_bin_dir()}/initdb", "-D", self.folder / "data", "-U", "app",
+                            "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync"],
+                           cwd="/", check=True, stdout=log, stderr=log, **self.as_user)
+
+    def start(self, settings):
         options = [part for key, value in settings.items() for part in ("-c", f"{key}={value}")]
-        self.process = Process([f"{binaries}/postgres", "-D", data, *options], signal.SIGINT,
-                               self.log, cwd="/", **as_user)
+        self.command = [f"{postgres_bin_dir()}/postgres", "-D", self.folder / "data", *options]
+        self.start_again()
+
+    def start_again(self):
+        """After it was ended: by whom, and how, is the caller's."""
+        self.process = Process(self.command, signal.SIGINT, self.log, cwd="/", **self.as_user)
         ready = ["pg_isready", "-q", "-h", self.folder, "-p", str(self.port)]
         wait_until(lambda: subprocess.run(ready).returncode == 0, 60, "PostgreSQL", self.process)
-        self.psql("CREATE DATABASE app", database="postgres")
 
     def psql_command(self, database):
         return ["psql", "-XqAt", "-v", "ON_ERROR_STOP=1", "-h", self.folder, "-p", str(self.port),

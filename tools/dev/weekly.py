@@ -19,6 +19,7 @@ LOGS = ROOT / "build" / "weekly"
 VERSIONS = ("14", "15", "16", "17", "18")
 FUZZED = sorted(path.name.removesuffix("_fuzz.cpp") for path in (ROOT / "fuzz").glob("*_fuzz.cpp"))
 FUZZ_SECONDS = "600"
+CHAOS_SECONDS = "1200"
 
 # (name, command, what it asks)
 CHECKS = [
@@ -29,6 +30,9 @@ CHECKS = [
        f"what needs a PostgreSQL, with {version}") for version in VERSIONS),
     ("repeat", "./dev test --sanitize -L integration --repeat until-fail:20", "20 times: is any flaky?"),
     ("property", "./dev property --scripts 5000", "random sessions that nobody has seen"),
+    ("chaos", f"./dev chaos {CHAOS_SECONDS}", "clients that know what they must get, while all breaks"),
+    *((f"chaos-{version}", f"./dev chaos 300 --postgresql {version}", f"the same, with PostgreSQL {version}")
+      for version in (VERSIONS[0], VERSIONS[-1])),
     *((f"fuzz-{target}", f"./dev fuzz {target} {FUZZ_SECONDS}", "bytes from a stranger")
       for target in FUZZED),
     ("drivers", "./dev drivers", "every driver, with Java and Rust"),
