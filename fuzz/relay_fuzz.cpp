@@ -26,7 +26,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   static fuzz::Places places;
   // What the libraries open once, they have open from then on.
   [[maybe_unused]] static const bool warm = (fuzz::World(places).end(), true);
-  const std::ptrdiff_t before = descriptors();
+  static const std::ptrdiff_t before = descriptors();
   {
     fuzz::World world(places);
     world.run(fuzz::Program(ByteSpan(data, size)));

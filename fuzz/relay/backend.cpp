@@ -21,8 +21,8 @@ constexpr std::string_view kTypes = "ZCDE123sntTGHWdcSKRANIVvfx";
 
 }  // namespace
 
-bool Backend::pump() {
-  bool moved = move();
+bool Backend::pump(bool comes) {
+  bool moved = move(comes);
   if (!is_open()) return moved;
   while (steps_ > 0 && !(postgres_ && postgres_->ended())) {
     if (!postgres_) {
@@ -95,7 +95,7 @@ void Backend::enter(std::map<std::string, std::string> parameters) {
     Bytes out;
     pg::append_error(out, pg::Severity::Fatal, sqlstate, "not now");
     say(out);
-    move();
+    move(false);
     vanish();
   };
   switch (welcome_) {

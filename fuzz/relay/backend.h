@@ -36,7 +36,7 @@ class Backend final : public Peer {
   bool lies() const { return lies_; }
 
   // Whether something has moved, or was answered.
-  bool pump();
+  bool pump(bool comes);
   // So many more messages are answered; kNoLimit: all, from now on.
   void step(std::size_t messages) {
     steps_ = messages == kNoLimit || steps_ == kNoLimit ? messages : steps_ + messages;

@@ -258,9 +258,9 @@ void RelayClient::ask_to_cancel(const RelayClient& other, bool wrong_key) {
 
 // ---- what it gets
 
-bool RelayClient::pump() {
+bool RelayClient::pump(bool comes) {
   if (!is_open()) return false;
-  const bool moved = move();
+  const bool moved = move(comes);
   for (;;) {
     const ByteSpan in = rest();
     // The answer to a request for encryption is one byte, and comes before any message.

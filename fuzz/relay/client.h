@@ -33,7 +33,7 @@ class RelayClient final : public Peer {
   }
 
   // Whether something has moved. Fails where something came that must not.
-  bool pump();
+  bool pump(bool comes);
 
   bool greeted() const { return readies_ > 0; }
   std::uint32_t readies() const { return readies_; }

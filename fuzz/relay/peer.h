@@ -46,11 +46,13 @@ class Peer {
     if (fd_ >= 0) ::close(std::exchange(fd_, -1));
   }
 
-  // Whether something has moved.
-  bool move() {
+  // Whether something has moved. `comes`: something may have come.
+  bool move(bool comes) {
     const bool went = send_some();
-    return receive_some() || went;
+    return (comes && receive_some()) || went;
   }
+  // To be looked at for what comes; -1: it is not to be read.
+  int readable_fd() const { return deaf_ || ended_ ? -1 : fd_; }
 
  protected:
   // What has come and was not taken.

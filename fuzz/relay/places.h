@@ -21,6 +21,7 @@ class Places {
 
   Places();
   const std::string& folder() const { return folder_; }
+  const std::array<int, kCount>& fds() const { return fds_; }
   // The next connection to one of them; -1: there is none.
   int accept();
 

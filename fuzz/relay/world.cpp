@@ -1,5 +1,6 @@
 #include "relay/world.h"
 
+#include <poll.h>
 #include <sched.h>
 #include <unistd.h>
 
@@ -14,7 +15,6 @@
 namespace carpool::fuzz {
 namespace {
 
-using pool::ClientState;
 using pool::SlotState;
 
 // Turns in which nothing moves, by when nothing will: libpq and a timer that is due need some.
@@ -82,9 +82,10 @@ void World::end() {
   settle();
   // Cancels are repeated, cleaning has its time, and so has the end of a backend.
   for (const Micros us : {600'000, 5'200'000, 31'000'000, 31'000'000, 6'000'000}) {
+    if (nobody_is_left()) break;
     pass_and_settle(us);
   }
-  check_nobody_left();
+  CHECK(nobody_is_left());
 }
 
 void World::relent() {
@@ -122,18 +123,18 @@ void World::probe() {
   }
 }
 
-void World::check_nobody_left() const {
+bool World::nobody_is_left() const {
   const pool::Snapshot now = proxy_->snapshot(true);
-  CHECK(proxy_->cancels().empty());
-  CHECK(now.clients == 0 && now.client_list.empty());
-  for (const pool::PoolSnapshot& pool : now.pools) {
-    for (const std::uint32_t clients : pool.clients) CHECK(clients == 0);
+  if (now.clients > 0 || !now.client_list.empty() || !proxy_->cancels().empty()) return false;
+  return std::all_of(now.pools.begin(), now.pools.end(), [](const pool::PoolSnapshot& pool) {
+    std::uint32_t left = 0;
+    for (const std::uint32_t clients : pool.clients) left += clients;
     for (const SlotState state :
          {SlotState::Leased, SlotState::Resetting, SlotState::Canceling, SlotState::Closing}) {
-      CHECK(pool.servers[static_cast<std::size_t>(state)] == 0);
+      left += pool.servers[static_cast<std::size_t>(state)];
     }
-    CHECK(pool.oldest_waiter_us == 0);
-  }
+    return left == 0 && pool.oldest_waiter_us == 0;
+  });
 }
 
 // ---- what moves
@@ -143,16 +144,45 @@ void World::turn() {
   loop_.run_once();
 }
 
-bool World::pump_servers() {
+// Who has something to read, asked of the kernel once for all.
+void World::look() {
+  looked_.clear();
+  const auto add = [this](int fd) { looked_.push_back({fd, POLLIN, 0}); };
+  for (const int fd : places_.fds()) add(fd);
+  for (const auto& client : clients_) add(client == nullptr ? -1 : client->readable_fd());
+  for (const auto& asker : askers_) add(asker->readable_fd());
+  for (const auto& backend : backends_) add(backend->readable_fd());
+  CHECK(poll(looked_.data(), looked_.size(), 0) >= 0);
+}
+
+bool World::pump() {
+  look();
+  auto looked = looked_.begin();
+  const auto comes = [&looked] { return looked++->revents != 0; };
   bool moved = false;
-  for (int fd = places_.accept(); fd >= 0; fd = places_.accept()) {
+  bool somebody_knocks = false;
+  for (std::size_t i = 0; i < Places::kCount; ++i) somebody_knocks = comes() || somebody_knocks;
+  for (auto& client : clients_) {
+    const bool some = comes();
+    if (client != nullptr) moved = client->pump(some) || moved;
+  }
+  for (auto& asker : askers_) moved = asker->pump(comes()) || moved;
+  for (auto& backend : backends_) {
+    moved = backend->pump(comes()) || moved;
+    if (backend->lies()) somebody_lied_ = true;
+  }
+  std::erase_if(askers_, [](const auto& asker) { return asker->ended(); });
+  moved = answer_cancels() || moved;
+  std::erase_if(backends_, [](const auto& backend) { return !backend->is_open(); });
+  for (int fd = somebody_knocks ? places_.accept() : -1; fd >= 0; fd = places_.accept()) {
     backends_.push_back(std::make_unique<Backend>(fd, ++pids_, welcome_));
     moved = true;
   }
-  for (auto& backend : backends_) {
-    moved = backend->pump() || moved;
-    if (backend->lies()) somebody_lied_ = true;
-  }
+  return moved;
+}
+
+bool World::answer_cancels() {
+  bool moved = false;
   for (auto& asks : backends_) {
     if (!asks->cancels() || !asks->is_open() || hold_cancels_) continue;
     for (auto& backend : backends_) {
@@ -161,17 +191,6 @@ bool World::pump_servers() {
     asks->vanish();
     moved = true;
   }
-  std::erase_if(backends_, [](const auto& backend) { return !backend->is_open(); });
-  return moved;
-}
-
-bool World::pump() {
-  bool moved = pump_servers();
-  for (auto& client : clients_) {
-    if (client != nullptr) moved = client->pump() || moved;
-  }
-  for (auto& asker : askers_) moved = asker->pump() || moved;
-  std::erase_if(askers_, [](const auto& asker) { return asker->ended(); });
   return moved;
 }
 

@@ -6,6 +6,8 @@
 // sanitizers in all that runs.
 #pragma once
 
+#include <poll.h>
+
 #include <array>
 #include <cstdint>
 #include <memory>
@@ -50,13 +52,14 @@ class World {
   void turn();
   // Whether something has moved.
   bool pump();
-  bool pump_servers();
+  void look();
+  bool answer_cancels();
   bool awaits_cancels() const;
   void settle();
   void pass_and_settle(Micros us);
   void relent();
   void probe();
-  void check_nobody_left() const;
+  bool nobody_is_left() const;
 
   Places& places_;
   net::Loop loop_;
@@ -66,6 +69,7 @@ class World {
   std::array<std::unique_ptr<RelayClient>, kClients> clients_;
   std::vector<std::unique_ptr<RelayClient>> askers_;
   std::vector<std::unique_ptr<Backend>> backends_;
+  std::vector<pollfd> looked_;
   std::string listening_;
   Welcome welcome_ = Welcome::Proper;
   std::uint32_t pids_ = 1000;
