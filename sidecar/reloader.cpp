@@ -165,11 +165,9 @@ void Reloader::settle() {
   watch_files();
 }
 
-// That salts are made of something else, since a server's password or place has changed, is no
-// reason to wait for the users' file, or to ask for a better one.
 bool Reloader::is_meant_anew(CredentialsPart part) const {
-  const CredentialsPlan meant = pending_->reader->plan().part(part).but_for_servers();
-  return meant.needs_files() && meant != current_->plan().part(part).but_for_servers();
+  const CredentialsPlan meant = pending_->reader->plan().part(part);
+  return meant.needs_files() && meant != current_->plan().part(part);
 }
 
 bool Reloader::awaits_credentials() const {
@@ -184,7 +182,12 @@ const Error* Reloader::bad_credentials() const {
   if (!pending_ || pending_->reader == nullptr) return nullptr;
   for (const CredentialsPart part : proxy::kCredentialsParts) {
     const std::optional<Result<Credentials>>& last = pending_->reader->last(part);
-    if (is_meant_anew(part) && last && !*last) return &last->error();
+    if (!is_meant_anew(part) || !last || *last) continue;
+    // That salts are made of something else, since a server's password or place has changed, asks
+    // for no better file than the one that was named before.
+    const CredentialsPlan meant = pending_->reader->plan().part(part);
+    if (meant.but_for_servers() == current_->plan().part(part).but_for_servers()) continue;
+    return &last->error();
   }
   return nullptr;
 }

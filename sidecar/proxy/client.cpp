@@ -30,8 +30,9 @@ constexpr std::array<unsigned, pool::kClientStates> kEdges = {
     bit(ClientState::Idle) | bit(ClientState::Waiting) | bit(ClientState::Attached) |
         bit(ClientState::Closing),
     bit(ClientState::Waiting) | bit(ClientState::Attached) | bit(ClientState::Closing),
-    bit(ClientState::Attached) | bit(ClientState::Idle) | bit(ClientState::Closing),
-    bit(ClientState::Idle) | bit(ClientState::Closing),
+    bit(ClientState::Attached) | bit(ClientState::Idle) | bit(ClientState::Authenticating) |
+        bit(ClientState::Closing),
+    bit(ClientState::Idle) | bit(ClientState::Authenticating) | bit(ClientState::Closing),
     0,
 };
 
@@ -141,6 +142,7 @@ void Client::on_readable() {
     return;
   }
   take_more();
+  fail_sent();
 }
 
 ssize_t Client::take_more() {
@@ -198,6 +200,11 @@ std::size_t Client::process_requests(ByteSpan in) {
     out.sent();
   };
   own.held = false;
+  // Up to here it had sent when it got no server.
+  std::size_t sent = 0;
+  if (own.no_server != nullptr) {
+    sent = own.no_server->more ? in.size() : own.no_server->left.value_or(in.size());
+  }
   while (out.taken() < in.size()) {
     const pg::Frame frame = framer_.next(out.rest());
     if (frame.kind == pg::Frame::Kind::NeedMore) break;
@@ -236,15 +243,19 @@ std::size_t Client::process_requests(ByteSpan in) {
       if (own.failing != Pooled::Failing::No) drop_failed(frame.type);
       continue;
     }
-    if (own.server == nullptr && own.no_server != nullptr) {
-      fail_query(own.no_server->sqlstate, own.no_server->message);
+    if (own.server == nullptr && out.taken() < sent) {
+      if (frame.type == 'S') {
+        own.failing = Pooled::Failing::NextMessage;  // there is nothing in it that could fail
+      } else {
+        fail_request(own.no_server->sqlstate, own.no_server->message);
+      }
       continue;
     }
     if (own.server == nullptr && !attach()) {
       if (state_ == ClientState::Closing) return in.size();
-      if (own.failing != Pooled::Failing::No)
-        continue;  // refused at once: this request is to be dropped
-      break;
+      if (own.failing == Pooled::Failing::No) break;
+      sent = in.size();  // refused at once: this request is to be dropped
+      continue;
     }
     Lease& lease = own.server->lease();
     if (lease.breaks_copy(frame)) {
@@ -284,6 +295,14 @@ std::size_t Client::process_requests(ByteSpan in) {
     }
   }
   flush();
+  if (own.no_server != nullptr) {
+    own.no_server->left = 0;
+    // What has begun goes on, and something may stand right behind it.
+    const bool midst =
+        out.taken() < in.size() || own.failing != Pooled::Failing::No || !framer_.at_boundary();
+    own.no_server->more = own.no_server->more || midst;
+    if (!own.no_server->more) own.no_server.reset();
+  }
   // Nothing of it may have gone to the server, or the end of a message that it had to wait for.
   if (own.server != nullptr) own.server->look_at_lease();
   return state_ == ClientState::Closing ? in.size() : out.taken();
@@ -343,10 +362,14 @@ bool Client::attach() {
       return false;
     case pool::Acquired::Rejected:
       set_state(ClientState::Waiting);
-      if (!awaits_greeting()) proxy_.client_refused(RejectReason::WaitersMax, own.pool);
-      fail_query("53300", fmt::format("{} has {} clients waiting already, as many as "
-                                      "pool.waitersMax allows",
-                                      own.pool->describe(), pool.waiting()));
+      if (awaits_greeting()) {
+        fail_query("53300", "");
+      } else {
+        proxy_.client_refused(RejectReason::WaitersMax, own.pool);
+        fail_request("53300", fmt::format("{} has {} clients waiting already, as many as "
+                                          "pool.waitersMax allows",
+                                          own.pool->describe(), pool.waiting()));
+      }
       return false;
   }
   return false;
@@ -359,7 +382,7 @@ void Client::attached(Server& server) {
 
 void Client::granted(Server& server, Micros waited_us) {
   if (!server.still_there()) {
-    set_state(ClientState::Idle);
+    set_state(awaits_greeting() ? ClientState::Authenticating : ClientState::Idle);
     return look_again();  // and asks again
   }
   attached(server);
@@ -379,9 +402,10 @@ void Client::resume() {
       return;
     }
     // Its server could not take its settings over.
-    if (awaits_greeting() && state_ == ClientState::Idle) return seek_greeting();
+    if (awaits_greeting() && state_ == ClientState::Authenticating) return seek_greeting();
   }
   if (!can_take()) return;
+  if (pooled() != nullptr && pooled()->no_server != nullptr) read_what_was_sent();
   process_pending();
   fail_sent();
   if (can_take() && (pooled() == nullptr || !pooled()->held)) stream_.resume_reading();
@@ -393,17 +417,24 @@ void Client::detach() {
   own.server = nullptr;
   own.tries = 0;
   own.held = false;
+  if (awaits_greeting()) {
+    own.pool->known_values().taken(own.session->follower.current());
+    own.greeting->settled = true;
+    set_state(ClientState::Authenticating);
+    return seek_greeting();
+  }
+  note_idle_limit();
+  set_state(ClientState::Idle);
+}
+
+// A server that idles has it no more: it would end that, whoever comes next.
+void Client::note_idle_limit() {
+  Pooled& own = *pooled();
   const pg::StatePtr& state = own.session->follower.current();
-  // A server that idles has it no more: it would end that, whoever comes next.
   const std::string* sql = state == nullptr ? nullptr : state->find(ServerSession::kIdleTimeout);
   const auto limit = sql == nullptr ? std::nullopt : pg::value_set_by(*sql);
   own.idle_limit_us = limit ? config::time_of_setting(*limit).value_or(0) : 0;
   if (own.idle_limit_us > 0) own.pool->idle_limit_set();
-  if (awaits_greeting()) {
-    own.pool->known_values().taken(state);
-    return greet();
-  }
-  set_state(ClientState::Idle);
 }
 
 void Client::end_if_idle(Micros now) {
@@ -417,19 +448,38 @@ void Client::try_again() {
   Pooled& own = *pooled();
   own.server = nullptr;
   own.held = false;
-  if (awaits_greeting() && own.tries >= kTriesMax) return greet();
-  set_state(ClientState::Idle);
+  if (awaits_greeting() && own.tries >= kTriesMax) own.greeting->settled = true;
+  set_state(awaits_greeting() ? ClientState::Authenticating : ClientState::Idle);
   look_again();
 }
 
 // What stands behind a BEGIN that got no server must not run by itself.
 void Client::fail_sent() {
-  for (int reads = 0; pooled() != nullptr && pooled()->no_server != nullptr && can_take();
-       ++reads) {
+  const Pooled* own = pooled();
+  if (own == nullptr) return;
+  for (int reads = 0; own->no_server != nullptr && own->no_server->more && can_take(); ++reads) {
     if (reads == kReadsMax) return look_again();
-    // All that it had sent has been read.
-    if (take_more() == net::Stream::kAgain) pooled()->no_server.reset();
+    if (take_more() != net::Stream::kAgain) continue;
+    // All that it had sent has been read, unless it is in the midst of something.
+    const bool all =
+        pending_.empty() && framer_.at_boundary() && own->failing == Pooled::Failing::No;
+    if (all) pooled()->no_server.reset();
+    return;
   }
+}
+
+// Before it is told that it may go on: what comes after that is something else.
+void Client::read_what_was_sent() {
+  if (pooled()->no_server->left) return;
+  const std::span<std::uint8_t> shared = proxy_.loop().read_buffer();
+  ssize_t n = 0;
+  while (pending_.size() < kHangupMax) {
+    n = stream_.read(shared.first(kEarlyMax));
+    if (n <= 0) break;
+    keep(ByteSpan(shared.data(), static_cast<std::size_t>(n)));
+  }
+  pooled()->no_server->left = pending_.size();
+  pooled()->no_server->more = n > 0;
 }
 
 bool Client::must_keep_server() const {
@@ -439,7 +489,16 @@ bool Client::must_keep_server() const {
 void Client::fail_query(std::string_view sqlstate, const std::string& message) {
   Pooled& own = *pooled();
   CHECK(own.server == nullptr && !waiting());
-  if (awaits_greeting()) return greet();  // its first query meets the same
+  if (awaits_greeting()) {  // its first query meets the same
+    own.greeting->settled = true;
+    set_state(ClientState::Authenticating);
+    return seek_greeting();
+  }
+  fail_request(sqlstate, message);
+}
+
+void Client::fail_request(std::string_view sqlstate, const std::string& message) {
+  Pooled& own = *pooled();
   own.pool->count_error(sqlstate);
   Bytes out;
   pg::append_error(out, pg::Severity::Error, sqlstate, message);

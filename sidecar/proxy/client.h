@@ -10,7 +10,9 @@
 //                     Closing                   until that knows a server's parameters
 //   Idle           -> Waiting, Attached, Closing
 //   Waiting        -> Attached, Idle, Closing   in the pool's queue
-//   Attached       -> Idle, Closing             it has a server exactly here
+//   Attached       -> Idle, Closing             it has a server exactly here; one that is not
+//   greeted
+//                                               yet goes back to Authenticating, here and above
 //   Closing        -> (deleted when the stream is gone) until all that is queued for it is sent,
 //                                               for a while
 //
@@ -50,7 +52,7 @@ class Client final : public net::StreamListener,
   static constexpr std::uint32_t kEarlyMax = 16u << 10;
 
   // Reads in one turn of what a client has sent that got no server.
-  static constexpr int kReadsMax = 16;
+  static constexpr int kReadsMax = 2;
 
   // Servers on which its settings could not be restored for no fault of theirs, for one request.
   static constexpr std::uint8_t kTriesMax = 4;
@@ -90,6 +92,8 @@ class Client final : public net::StreamListener,
   void seek_greeting();
   // What a server says to one that awaits its greeting: ParameterStatus messages.
   void keep_for_greeting(ByteSpan values) { append(pooled()->greeting->values, values); }
+  // No server answers whether it takes them: nobody is asked any more.
+  void greet_untried() { pooled()->greeting->settled = true; }
   // PostgreSQL does not take what its startup packet sets.
   void refuse_values(std::string_view sqlstate, const std::string& message);
   // A server is lent to it, out of the queue.
@@ -145,6 +149,8 @@ class Client final : public net::StreamListener,
   // Reads once, and takes what it can; returns what read() has said.
   ssize_t take_more();
   void fail_sent();
+  void read_what_was_sent();
+  void fail_request(std::string_view sqlstate, const std::string& message);
   // Takes what it can from the front of `in`; returns how much.
   std::size_t process(ByteSpan in);
   std::size_t process_startup(ByteSpan in);
@@ -170,6 +176,7 @@ class Client final : public net::StreamListener,
   // The same, while what it has sent waits to be taken.
   void hung_up();
   void greet();
+  void note_idle_limit();
   void leave();
   bool says_terminate() const;
   // Whether what it was let in by holds now, too; else it is turned away.

@@ -25,7 +25,7 @@ void Client::leave() {
 void Client::on_drained() {
   if (state_ == ClientState::Closing) return part();
   if (server() != nullptr) server()->stream().resume_reading();
-  if (stream_.reading_paused()) resume();
+  if (stream_.reading_paused() || (pooled() != nullptr && pooled()->no_server != nullptr)) resume();
 }
 
 void Client::close_with_error(std::string_view sqlstate, const std::string& message) {

@@ -370,7 +370,9 @@ bool Client::still_let_in(const LetInBy& by) {
 void Client::seek_greeting() {
   Pooled& own = *pooled();
   if (!own.pool->welcome_known()) return own.pool->want_welcome();
-  if (own.pool->known_values().knows(own.session->follower.current())) return greet();
+  if (own.greeting->settled || own.pool->known_values().knows(own.session->follower.current())) {
+    return greet();
+  }
   attach();
 }
 
@@ -382,6 +384,7 @@ void Client::greet() {
   Pooled& own = *pooled();
   const std::unique_ptr<Pooled::Greeting> greeting = std::move(own.greeting);
   own.tries = 0;
+  note_idle_limit();
   if (!still_let_in(greeting->by)) return;
   if (proxy_.ending_clients()) {
     return reject(RejectReason::Draining, "57P01", "Carpool is shutting down");

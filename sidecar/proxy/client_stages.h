@@ -67,7 +67,8 @@ struct Pooled {
   // Until it is greeted.
   struct Greeting {
     LetInBy by;
-    Bytes values;  // as above, and behind them as a server of the pool has reported them
+    Bytes values;          // as above, and behind them as a server of the pool has reported them
+    bool settled = false;  // a server has what its startup packet sets, or none can be had
   };
   // A request that failed before it had a server: what belongs to it is dropped, up to the
   // ReadyForQuery that ends it.
@@ -75,6 +76,9 @@ struct Pooled {
   struct NoServer {
     std::string sqlstate;
     std::string message;
+    // Bytes that it had sent by then, and that have not been taken yet; none: not known yet.
+    std::optional<std::size_t> left;
+    bool more = false;  // and what else the kernel has
   };
 
   LivePool* pool;

@@ -4,9 +4,8 @@
 
 #include <chrono>
 #include <future>
-#include <memory>
+#include <map>
 #include <mutex>
-#include <set>
 #include <system_error>
 #include <thread>
 #include <utility>
@@ -41,31 +40,36 @@ std::vector<NamedPath> paths_of(const CredentialsPlan& plan) {
 // this.
 constexpr std::chrono::seconds kPasswordFileMax(2);
 
-// What hangs keeps its thread: one a path.
+// What hangs keeps its thread: one a path, for whose end all wait that read it.
 Result<std::string> read_in_time(const std::string& path) {
-  struct Hanging {
+  struct Running {
     std::mutex mutex;
-    std::set<std::string> paths;
+    std::map<std::string, std::shared_future<Result<std::string>>> contents;
   };
-  static auto* const hanging = new Hanging;  // for threads that outlive everything
+  static auto* const running = new Running;  // for threads that outlive everything
   const Error late{fmt::format("not read within {} s", kPasswordFileMax.count())};
+  std::shared_future<Result<std::string>> content;
   {
-    const std::lock_guard lock(hanging->mutex);
-    if (!hanging->paths.insert(path).second) return late;
-  }
-  auto promise = std::make_shared<std::promise<Result<std::string>>>();
-  std::future<Result<std::string>> content = promise->get_future();
-  const auto read = [promise, path] {
-    promise->set_value(config::read_file(path, config::kNamedFileBytes_max));
-    const std::lock_guard lock(hanging->mutex);
-    hanging->paths.erase(path);
-  };
-  try {
-    std::thread(read).detach();
-  } catch (const std::system_error&) {  // no thread is to be had
-    const std::lock_guard lock(hanging->mutex);
-    hanging->paths.erase(path);
-    return late;
+    const std::lock_guard lock(running->mutex);
+    const auto known = running->contents.find(path);
+    if (known != running->contents.end()) {
+      content = known->second;
+    } else {
+      std::packaged_task<Result<std::string>()> read([path] {
+        Result<std::string> text = config::read_file(path, config::kNamedFileBytes_max);
+        const std::lock_guard over(running->mutex);
+        running->contents.erase(path);
+        return text;
+      });
+      content = read.get_future();
+      try {
+        running->contents.emplace(path, content);
+        std::thread(std::move(read)).detach();
+      } catch (const std::system_error&) {  // no thread is to be had
+        running->contents.erase(path);
+        return late;
+      }
+    }
   }
   if (content.wait_for(kPasswordFileMax) != std::future_status::ready) return late;
   return content.get();

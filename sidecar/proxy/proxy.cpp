@@ -216,12 +216,14 @@ void Proxy::turn_end() {
       pool.run_plan(now);
     }
     // One may call for another, or end one.
-    for (std::size_t i = 0; i < resume_later_.size(); ++i) {
+    const std::size_t due = resume_later_.size();
+    for (std::size_t i = 0; i < due; ++i) {
       if (Client* client = std::exchange(resume_later_[i], nullptr)) client->resume();
     }
-    resume_later_.clear();
+    resume_later_.erase(resume_later_.begin(),
+                        resume_later_.begin() + static_cast<std::ptrdiff_t>(due));
   }
-  if (!dirty_.empty()) loop_.post([] {});  // another turn, soon
+  if (!dirty_.empty() || !resume_later_.empty()) loop_.post([] {});  // another turn, soon
   graveyard_.clear();
 }
 

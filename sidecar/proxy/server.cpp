@@ -137,6 +137,12 @@ void Server::check_client(Micros now) {
         pg::sqlstate::kQueryCanceled,
         fmt::format("PostgreSQL takes no cancel: the server of {} is given up", pool_.describe()));
   }
+  if (client_->awaits_greeting()) {
+    const Micros limit_us = settings.acquire_timeout_us;
+    if (limit_us == 0 || now - times.lent_us() < limit_us) return;
+    client_->greet_untried();
+    return close("it does not answer to the settings of a client that signs in");
+  }
   const Micros statement_us = times.statement_us();
   if (!rests() && statement_us != 0 && settings.query_timeout_us > 0 &&
       now - statement_us >= settings.query_timeout_us) {

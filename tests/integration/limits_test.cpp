@@ -2,7 +2,9 @@
 // much for, set wrongly or missing takes anybody else down.
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <filesystem>
+#include <thread>
 
 #include "harness/harness.h"
 
@@ -321,6 +323,27 @@ TEST(AClientThatGetsNoServer, FailsInAllThatItHadSent) {
     sender.join();
     EXPECT_EQ(value_of(wire.query("select count(*) from unserved")), "0") << "it is served again";
   }
+}
+
+TEST(AClientThatGetsNoServer, HoldsUpNobodyHoweverMuchItSends) {
+  Carpool carpool(shared_postgres(), {.pool = "size: 1, acquireTimeout: 300ms"});
+  Wire holder = carpool.raw();
+  ASSERT_TRUE(holder.sign_in());
+  holder.query("begin");
+  Wire wire = carpool.raw();
+  ASSERT_TRUE(wire.sign_in());
+  std::string many;
+  for (int i = 0; i < 4000; ++i) many += parse_message("", "select 1");
+  std::atomic<bool> over = false;
+  std::thread sender([&] {
+    while (!over && wire.send(many)) {
+    }
+  });
+  EVENTUALLY(carpool.metric("carpool_pool_acquire_timeouts_total") == 1);
+  for (int i = 0; i < 20; ++i) EXPECT_EQ(value_of(holder.query("select 'mine'")), "mine");
+  over = true;
+  wire.shutdown();
+  sender.join();
 }
 
 }  // namespace

@@ -3,6 +3,8 @@
 // server any more.
 #include <gtest/gtest.h>
 
+#include <optional>
+
 #include "one_server.h"
 
 namespace carpool::integration {
@@ -136,6 +138,88 @@ TEST_F(StartupValues, ThatAServerDiesOverAreTriedOnAnother) {
   ASSERT_TRUE(wire.sign_in("app", "app", {{"TimeZone", "UTC"}}));
   EXPECT_EQ(value_of(wire.query("select 1")), "answer");
   EXPECT_EQ(server.accepted(), 2);
+}
+
+TEST_F(StartupValues, HoldAlsoWhereTheyAreKnown) {
+  for (int i = 0; i < 2; ++i) {
+    Wire wire = client({{"options", "-c idle_session_timeout=200"}});
+    const std::optional<Message> end = wire.read();
+    ASSERT_TRUE(end) << i;
+    EXPECT_EQ(end->sqlstate(), "57P05") << i;
+  }
+}
+
+TEST_F(StartupValues, OfBoundlessLengthAreTriedEachTime) {
+  const Parameters more = {{"options", "-c app.long=" + std::string(5000, 'x')}};
+  for (int i = 0; i < 2; ++i) {
+    EXPECT_EQ(value_of(client(more).query("select length(current_setting('app.long'))")), "5000");
+  }
+}
+
+// The values of whoever signs in are being tried, and that waits for a lock.
+class StartupValuesUnderWay : public ::testing::Test {
+ protected:
+  StartupValuesUnderWay()
+      : carpool_({.server = at("127.0.0.1"), .pool = kPool}),
+        holder_(postgres().connect("postgres")) {
+    Wire first = carpool_.raw();
+    EXPECT_TRUE(first.sign_in());
+    EXPECT_TRUE(holder_.query("begin; lock table pg_ts_config in access exclusive mode").ok());
+    wire_.emplace(carpool_.raw());
+    wire_->send(packet({{"default_text_search_config", "pg_catalog.simple"}}));
+    EVENTUALLY(trying() == 1);
+  }
+  static int trying() {
+    return postgres().backends_where("wait_event_type = 'Lock' and query like '%text_search%'");
+  }
+  static std::string at(const std::string& host) {
+    return "host: " + host + ", port: " + std::to_string(postgres().port());
+  }
+  std::map<std::string, int> greeting() {
+    std::map<std::string, int> told;
+    for (const Message& message : wire_->read_until("ZE")) {
+      ++told[std::string(1, message.type)];
+      if (message.type == 'S') ++told[message.body.substr(0, message.body.find('\0'))];
+    }
+    return told;
+  }
+
+  static constexpr const char* kPool = "size: 2, acquireTimeout: 3s";
+  Carpool carpool_;
+  Connection holder_;
+  std::optional<Wire> wire_;
+};
+
+TEST_F(StartupValuesUnderWay, ADatabaseThatMovesGreetsWithWhatItsServersSay) {
+  carpool_.reload({.server = at("localhost"), .pool = kPool});
+  holder_.query("commit");
+  std::map<std::string, int> told = greeting();
+  EXPECT_EQ(told["Z"], 1);
+  EXPECT_EQ(told["server_version"], 1);
+}
+
+TEST_F(StartupValuesUnderWay, ALostServerOfADatabaseThatMovesIsMadeUpFor) {
+  carpool_.reload({.server = at("localhost"), .pool = kPool});
+  postgres().terminate_backends();
+  holder_.query("commit");
+  std::map<std::string, int> told = greeting();
+  EXPECT_EQ(told["Z"], 1);
+  EXPECT_EQ(told["server_version"], 1);
+}
+
+TEST_F(StartupValuesUnderWay, AServerThatKeepsSilentHoldsUpNobodyLongerThanAcquireTimeout) {
+  EXPECT_EQ(greeting()["Z"], 1);
+  holder_.query("commit");
+  EVENTUALLY(carpool_.servers("leased") == 0);
+}
+
+TEST_F(StartupValuesUnderWay, AClientThatLeavesTakesNothingAlong) {
+  wire_->reset();
+  holder_.query("commit");
+  EVENTUALLY(carpool_.clients() == 0 && carpool_.servers("leased") == 0 && trying() == 0);
+  Wire next = carpool_.raw();
+  ASSERT_TRUE(next.sign_in());
+  EXPECT_EQ(value_of(next.query("select 1")), "1");
 }
 
 // ---- what a client is told
