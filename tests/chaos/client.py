@@ -13,8 +13,8 @@ import allowed
 import session
 import wire
 
-# Nothing that Carpool does takes as long: PostgreSQL's restart, a pause, acquireTimeout.
-SILENCE_S = 60
+# Nothing takes as long, on a busy machine either: PostgreSQL's restart, a pause, acquireTimeout.
+SILENCE_S = 120
 LIVES = 15  # that are remembered, in case the ledger is wrong about one
 
 
@@ -82,14 +82,17 @@ class Client:
             await self.world.may_go()
             self.life += 1
             r = self.random("life", self.life)
+            pause = 0.3
             try:
                 await self.enter(r)
                 await self.live(r)
             except Over as over:
                 self.recent.append(f"{self.id}.{self.life} over: {over}")
+                if "left by" not in str(over):
+                    pause = 1  # a crowd that comes back at once would be all that there is to do
             finally:
                 self.forget()
-            await self.world.rest(r, 0.3)
+            await self.world.rest(r, pause)
 
     async def live(self, r):
         for _ in range(r.choice((2, 8, 30, 80))):
