@@ -33,6 +33,7 @@ void Client::close_with_error(std::string_view sqlstate, const std::string& mess
     if (proxy_.closed() || proxy_.memory().level() == MemoryGuard::Level::Critical) part();
     return;
   }
+  if (server_ != nullptr && server_->inside_reply()) return close();
   Bytes out;
   pg::append_error(out, pg::Severity::Fatal, sqlstate, message);
   stream_.write(out);

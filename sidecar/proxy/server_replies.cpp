@@ -44,7 +44,8 @@ void Server::on_readable() {
 
 std::size_t Server::process(ByteSpan in) {
   std::size_t taken = 0;
-  std::size_t run = 0;  // [run, taken) goes to the client
+  std::size_t run = 0;    // [run, taken) goes to the client
+  bool long_one = false;  // and ends with the body of a message whose head has gone before
   const auto flush = [&] {
     if (taken > run && client_ != nullptr) pass_to_client(in.subspan(run, taken - run));
     run = taken;
@@ -62,10 +63,14 @@ std::size_t Server::process(ByteSpan in) {
     }
     framer_.take(frame);
     if (frame.kind != pg::Frame::Kind::Body) {
-      if (frame.type == 'E') flush();  // what is said instead comes behind it
+      // What is said instead, or closes the client, comes behind it.
+      if (frame.type == 'E' || long_one) flush();
+      long_one = false;
+      if (closing()) return in.size();
       passing_ = take(frame);
     }
     if (!passing_) flush();
+    long_one = frame.kind == pg::Frame::Kind::Body;
     taken += frame.bytes.size();
     if (!passing_) run = taken;
     if (closing()) return in.size();
