@@ -233,10 +233,12 @@ std::size_t Client::process_requests(ByteSpan in) {
       if (failing_ != Failing::No) drop_failed(frame.type);
       continue;
     }
+    if (server_ == nullptr && fails_too(frame.type, out.taken())) continue;
     if (server_ == nullptr && !attach()) {
       if (state_ == ClientState::Closing) return in.size();
-      if (failing_ != Failing::No) continue;  // refused at once: this request is to be dropped
-      break;
+      if (failing_ == Failing::No) break;
+      refusal_->bytes = in.size();  // refused at once: this request is to be dropped
+      continue;
     }
     Lease& lease = server_->lease();
     if (lease.breaks_copy(frame)) {
@@ -276,6 +278,10 @@ std::size_t Client::process_requests(ByteSpan in) {
     }
   }
   flush();
+  if (refusal_ != nullptr) {
+    refusal_->bytes -= std::min(refusal_->bytes, out.taken());
+    if (refusal_->bytes == 0) refusal_.reset();
+  }
   // Nothing of it may have gone to the server, or the end of a message that it had to wait for.
   if (server_ != nullptr) server_->look_at_lease();
   return state_ == ClientState::Closing ? in.size() : out.taken();
@@ -398,12 +404,27 @@ bool Client::must_keep_server() const {
 
 void Client::fail_query(std::string_view sqlstate, const std::string& message) {
   CHECK(server_ == nullptr && !waiting());
-  pool_->count_error(sqlstate);
+  refusal_ = std::make_unique<Refusal>(Refusal{std::string(sqlstate), message, pending_.size()});
+  say_refused();
+  if (state_ == ClientState::Waiting) set_state(ClientState::Idle);
+}
+
+void Client::say_refused() {
+  pool_->count_error(refusal_->sqlstate);
   Bytes out;
-  pg::append_error(out, pg::Severity::Error, sqlstate, message);
+  pg::append_error(out, pg::Severity::Error, refusal_->sqlstate, refusal_->message);
   stream_.write(out);
   failing_ = Failing::NextMessage;
-  if (state_ == ClientState::Waiting) set_state(ClientState::Idle);
+}
+
+bool Client::fails_too(char type, std::size_t at) {
+  if (refusal_ == nullptr || at >= refusal_->bytes) return false;
+  if (type == 'S') {
+    failing_ = Failing::NextMessage;  // there is nothing in it that could fail
+  } else {
+    say_refused();
+  }
+  return true;
 }
 
 void Client::drop_failed(char type) {

@@ -84,7 +84,8 @@ class Client final : public net::StreamListener,
   // A server is lent to it, out of the queue.
   void granted(Server& server, Micros waited_us);
   // It has waited too long, or was canceled while it waited: this query fails, the client stays.
-  // It has left the pool's queue.
+  // It has left the pool's queue. What it had sent behind that query by now fails with it: were it
+  // a BEGIN, the rest would be committed by itself.
   void fail_query(std::string_view sqlstate, const std::string& message);
   // The lease is over; the server is the caller's to return.
   void detach();
@@ -100,7 +101,8 @@ class Client final : public net::StreamListener,
   // A command of the console that had to wait may be answered now.
   void look_at_console();
 
-  // Tells it why and closes it. The server it has, if any, is left clean.
+  // Tells it why, unless it stands in the midst of a reply, and closes it. The server it has, if
+  // any, is left clean.
   void close_with_error(std::string_view sqlstate, const std::string& message);
   void close(Ending how = Ending::Refused);
   // Lets go of the socket of one that is Closing, even if not all that is queued has been sent.
@@ -160,6 +162,10 @@ class Client final : public net::StreamListener,
   void note_request(const pg::Frame& frame);
   // Drops what belongs to a request that has failed; says ReadyForQuery at its end.
   void drop_failed(char type);
+  // Whether the request `at` bytes from the front of what it has sent fails as the one before: then
+  // it has been told.
+  bool fails_too(char type, std::size_t at);
+  void say_refused();
   void say_ready();
   // Whether a server is there to take requests now.
   bool attach();
@@ -215,6 +221,13 @@ class Client final : public net::StreamListener,
   // ReadyForQuery that ends it.
   enum class Failing : std::uint8_t { No, NextMessage, UntilSync };
   Failing failing_ = Failing::No;
+  // What it was told, and how much of what it has sent fails so; null: nothing.
+  struct Refusal {
+    std::string sqlstate;
+    std::string message;
+    std::size_t bytes = 0;
+  };
+  std::unique_ptr<Refusal> refusal_;
 };
 
 }  // namespace carpool::proxy
