@@ -215,8 +215,8 @@ class Client:
             if unit.entry:
                 under_way.append(unit.entry)
                 self.world.ledger_cut([unit.entry])
-            # A BEGIN that gets no server fails, and what is pipelined behind it is on its own.
-            inside = inside and unit.block not in ("commit", "rollback")
+            # A BEGIN that gets no server fails, and what is pipelined behind it with it.
+            inside = (inside or unit.block == "begin") and unit.block not in ("commit", "rollback")
             if unit.ends and not inside and unit.block != "rollback":
                 self.world.ledger_may_be(under_way)
                 under_way = []
