@@ -215,8 +215,10 @@ class Client:
             if unit.entry:
                 under_way.append(unit.entry)
                 self.world.ledger_cut([unit.entry])
-            # A BEGIN that gets no server fails, and what is pipelined behind it with it.
-            inside = (inside or unit.block == "begin") and unit.block not in ("commit", "rollback")
+            # A BEGIN that gets no server fails, and what is pipelined behind it with it; behind one
+            # that statement mode has refused, as behind any mistake, it does not.
+            begins = unit.block == "begin" and self.kind not in ("statement", "flip")
+            inside = (inside or begins) and unit.block not in ("commit", "rollback")
             if unit.ends and not inside and unit.block != "rollback":
                 self.world.ledger_may_be(under_way)
                 under_way = []
@@ -228,12 +230,13 @@ class Client:
         if split is None:
             self.send(data)
         else:
-            at = 0
+            self.send(data[:1])
+            at = 1
             while at < len(data):
-                size = split.choice((1, 3, 7, 50, 400))
-                self.send(data[at:at + size])
-                at += size
                 await asyncio.sleep(split.random() * 0.004)
+                size = split.choice((1, 3, 7, 50, 400))
+                self.wire.send(data[at:at + size])
+                at += size
         task = asyncio.create_task(meanwhile()) if meanwhile else None
         try:
             return await self.answers(units, read_slowly)
