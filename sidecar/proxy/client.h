@@ -115,7 +115,8 @@ class Client final : public net::StreamListener,
   // A command of the console that had to wait may be answered now.
   void look_at_console();
 
-  // Tells it why and closes it. The server it has, if any, is left clean.
+  // Tells it why, unless it stands in the midst of a reply, and closes it. The server it has, if
+  // any, is left clean.
   void close_with_error(std::string_view sqlstate, const std::string& message);
   void close(Ending how = Ending::Refused);
   // Lets go of the socket of one that is Closing, even if not all that is queued has been sent.

@@ -34,6 +34,7 @@ void Client::close_with_error(std::string_view sqlstate, const std::string& mess
     if (proxy_.closed() || proxy_.memory().level() == MemoryGuard::Level::Critical) part();
     return;
   }
+  if (server() != nullptr && server()->inside_reply()) return close();
   Bytes out;
   pg::append_error(out, pg::Severity::Fatal, sqlstate, message);
   stream_.write(out);

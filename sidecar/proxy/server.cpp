@@ -167,10 +167,7 @@ void Server::check_client(Micros now) {
 }
 
 void Server::time_out(std::string_view sqlstate, const std::string& message) {
-  // Inside a reply the client would take the error for a part of it.
-  Client* client = client_;
-  framer_.at_boundary() ? client->close_with_error(sqlstate, message)
-                        : client->close(Ending::Refused);
+  client_->close_with_error(sqlstate, message);
   if (!closing()) close(message);
 }
 
@@ -195,13 +192,12 @@ void Server::finish_closing(const std::string& why) {
       // Nothing of its own has been sent.
       client_ = nullptr;
       client->try_again();
-    } else if (life_ != Life::Farewell && framer_.at_boundary()) {
+    } else if (life_ == Life::Farewell) {
+      client->close(Ending::Refused);  // it has been told
+    } else {
       client->close_with_error(
           pg::sqlstate::kConnectionFailure,
           fmt::format("the server was lost under {}: {}", pool_.describe(), why));
-    } else {
-      // It has been told, or is inside a reply, of which it would take the error for a part.
-      client->close(Ending::Refused);
     }
     CHECK(client_ == nullptr);  // by abandoned()
   }

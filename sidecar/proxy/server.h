@@ -96,6 +96,9 @@ class Server final : public pool::Slot, public net::StreamListener {
   void check_timeouts(Micros now);
   // Lent, and nothing is owed; where it is, whether the lease could end but for its client.
   bool rests() const { return lease_->requests().idle(); }
+  // A part of a reply has gone to its client, and the rest is to follow: whatever else it were told
+  // now it would take for that.
+  bool inside_reply() const { return passing_ && !framer_.at_boundary(); }
   bool holds_transaction() const {
     const Requests& requests = lease_->requests();
     return requests.status() != 'I' || requests.batch_open() || requests.drops();

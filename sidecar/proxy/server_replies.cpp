@@ -44,7 +44,8 @@ void Server::on_readable() {
 
 std::size_t Server::process(ByteSpan in) {
   std::size_t taken = 0;
-  std::size_t run = 0;  // [run, taken) goes to the client
+  std::size_t run = 0;    // [run, taken) goes to the client
+  bool long_one = false;  // and ends with the body of a message whose head has gone before
   const auto flush = [&] {
     if (taken > run && client_ != nullptr) pass_to_client(in.subspan(run, taken - run));
     run = taken;
@@ -62,13 +63,17 @@ std::size_t Server::process(ByteSpan in) {
     }
     framer_.take(frame);
     if (frame.kind != pg::Frame::Kind::Body) {
-      // What is said instead comes behind it; and what has been restored may be all that there was.
-      if (frame.type == 'E' ||
-          (frame.type == 'Z' && lease_ && lease_->restoring() != Lease::Restoring::No))
-        flush();
+      // What is said instead, or closes the client, comes behind it; and what has been restored may
+      // be all that there was.
+      const bool restored =
+          frame.type == 'Z' && lease_ && lease_->restoring() != Lease::Restoring::No;
+      if (frame.type == 'E' || long_one || restored) flush();
+      long_one = false;
+      if (closing()) return in.size();
       passing_ = take(frame);
     }
     if (!passing_) flush();
+    long_one = frame.kind == pg::Frame::Kind::Body;
     taken += frame.bytes.size();
     if (!passing_) run = taken;
     if (closing()) return in.size();

@@ -137,7 +137,7 @@ class Box:
         self.carpool = throwaway.Process(
             [self.binary, "run", "--config", self.folder / "config" / "carpool.yaml"],
             log=self.log, env=environment)
-        await self.until(lambda: throwaway.accepts(self.ports["clients"]), 30, "Carpool's start")
+        await self.until(lambda: throwaway.accepts(self.ports["clients"]), 60, "Carpool's start")
 
     async def until(self, condition, seconds, what):
         deadline = time.monotonic() + seconds
@@ -163,7 +163,7 @@ class Box:
     async def restart_postgres(self, how):
         self.postgres.process.child.send_signal(how)
         try:
-            await asyncio.to_thread(self.postgres.process.child.wait, 40)
+            await asyncio.to_thread(self.postgres.process.child.wait, 120)
         except Exception as error:
             raise RuntimeError("PostgreSQL does not end") from error
         await asyncio.to_thread(self.postgres.start_again)

@@ -13,8 +13,8 @@ import allowed
 import session
 import wire
 
-# Nothing that Carpool does takes as long: PostgreSQL's restart, a pause, acquireTimeout.
-SILENCE_S = 60
+# Nothing takes as long, on a busy machine either: PostgreSQL's restart, a pause, acquireTimeout.
+SILENCE_S = 120
 LIVES = 15  # that are remembered, in case the ledger is wrong about one
 
 
@@ -82,14 +82,17 @@ class Client:
             await self.world.may_go()
             self.life += 1
             r = self.random("life", self.life)
+            pause = 0.3
             try:
                 await self.enter(r)
                 await self.live(r)
             except Over as over:
                 self.recent.append(f"{self.id}.{self.life} over: {over}")
+                if "left by" not in str(over):
+                    pause = 1  # a crowd that comes back at once would be all that there is to do
             finally:
                 self.forget()
-            await self.world.rest(r, 0.3)
+            await self.world.rest(r, pause)
 
     async def live(self, r):
         for _ in range(r.choice((2, 8, 30, 80))):
@@ -212,8 +215,10 @@ class Client:
             if unit.entry:
                 under_way.append(unit.entry)
                 self.world.ledger_cut([unit.entry])
-            # A BEGIN that gets no server fails, and what is pipelined behind it is on its own.
-            inside = inside and unit.block not in ("commit", "rollback")
+            # A BEGIN that gets no server fails, and what is pipelined behind it with it; behind one
+            # that statement mode has refused, as behind any mistake, it does not.
+            begins = unit.block == "begin" and self.kind not in ("statement", "flip")
+            inside = (inside or begins) and unit.block not in ("commit", "rollback")
             if unit.ends and not inside and unit.block != "rollback":
                 self.world.ledger_may_be(under_way)
                 under_way = []
@@ -225,12 +230,13 @@ class Client:
         if split is None:
             self.send(data)
         else:
-            at = 0
+            self.send(data[:1])
+            at = 1
             while at < len(data):
-                size = split.choice((1, 3, 7, 50, 400))
-                self.send(data[at:at + size])
-                at += size
                 await asyncio.sleep(split.random() * 0.004)
+                size = split.choice((1, 3, 7, 50, 400))
+                self.wire.send(data[at:at + size])
+                at += size
         task = asyncio.create_task(meanwhile()) if meanwhile else None
         try:
             return await self.answers(units, read_slowly)

@@ -170,7 +170,7 @@ class Chaos:
     async def restart_carpool(self, _):
         began = self.clock()
         self.away.append((began, float("inf")))
-        code = await self.box.stop_carpool(15)
+        code = await self.box.stop_carpool(60)
         self.exits.append(code)
         await self.box.start_carpool()
         self.away[-1] = (began, self.clock())

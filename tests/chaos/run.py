@@ -34,7 +34,7 @@ import plan as plans  # noqa: E402
 
 PROCESSES = 2
 HOME_BYTES = 1 << 30
-STOP_S = 120  # all clients, from `stop`: each ends what it does
+STOP_S = 240  # all clients, from `stop`: each ends what it does
 
 
 class Found(Exception):
@@ -156,7 +156,7 @@ class Run:
         end = began + quiet_s + self.args.seconds
         await self.watch(asyncio.sleep(max(0, end - time.monotonic())))
         await self.watch(self.quiet())
-        code = await self.box.stop_carpool(20)
+        code = await self.box.stop_carpool(60)
         if code != 0:
             raise Found(f"Carpool was idle, and SIGTERM ended it with {code}\n{self.box.log_end()}")
         if complaints := self.box.complaints():

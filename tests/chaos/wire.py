@@ -245,9 +245,9 @@ async def ask(wire, sql, seconds=20):
             rows.append(row(body))
         elif kind == "E":
             error = fields(body)
-        elif kind == "Z":
-            if error:
-                raise RuntimeError(f"{sql}: {error.get('C')} {error.get('M')}")
+        if error and (kind == "Z" or error.get("V") == "FATAL"):
+            raise RuntimeError(f"{sql}: {error.get('C')} {error.get('M')}")
+        if kind == "Z":
             return rows
 
 

@@ -121,6 +121,20 @@ async def cursor(c, r):
                               lambda: ["T", *rows, ("C", f"FETCH {count}")], ends=True))
 
 
+COPY = "COPY public.ledger FROM STDIN"
+COPY_BY_PROTOCOL = parse("", COPY) + bind("")
+COPY_BOUND = (Unit(parse("", COPY), lambda: ["1"]), Unit(bind(""), lambda: ["2"]))
+
+
+async def behind_copy(c, *batch):
+    """Something of it stands behind a COPY that may fail."""
+    c.behind_copy = True
+    try:
+        return await c.exchange(*batch)
+    finally:
+        c.behind_copy = False
+
+
 async def copy_in(c, r):
     """Rows into the ledger: to the end, given up, or with one that is bad."""
     tag, count = c.tag(), r.choice((1, 20, 400, 5000))
@@ -135,10 +149,15 @@ async def copy_in(c, r):
     ending = copy_fail("enough") if how == "fail" else COPY_DONE
     wanted = ["G", ("C", f"COPY {count}")] if how == "done" else ["G"]
     fails = {"fail": "57014", "bad": "22P02"}.get(how)
-    begin = query("COPY public.ledger FROM STDIN")
-    if r.random() < 0.3:
+    begin = query(COPY)
+    form = r.random()
+    if form < 0.2:
         data = begin + b"".join(pieces) + ending
         return await c.exchange(Unit(data, lambda: wanted, True, fails=fails, entry=entry))
+    if form < 0.5:
+        # Its Sync is under way before PostgreSQL has said that the COPY has begun, or failed.
+        run = Unit(execute() + b"".join(pieces) + ending, lambda: wanted, fails=fails, entry=entry)
+        return await behind_copy(c, *COPY_BOUND, run, units.sync())
 
     async def feed():
         for piece in pieces:
@@ -157,9 +176,12 @@ async def copy_left(c, r):
     tag = c.tag()
     rows = copy_data(f"{tag}\t1\tz\n".encode() * r.choice((1, 50, 3000)))
     c.world.ledger_over([c.entry(tag, 1)])
-    c.send(query("COPY public.ledger FROM STDIN") + rows * r.choice((1, 3)))
+    begin = query(COPY) if r.random() < 0.5 else COPY_BY_PROTOCOL + execute()
+    c.send(begin + rows * r.choice((1, 3)))
     if r.random() < 0.6:
         await c.world.rest(r, 0.05)
+    if r.random() < 0.3:
+        c.wire.send(SYNC * r.randrange(1, 4))  # PostgreSQL passes over it in a COPY
     if r.random() < 0.4:
         c.wire.send(rows[:r.randrange(1, len(rows))])
         c.leave(r.choice(("fin", "rst")))
@@ -383,14 +405,10 @@ async def copy_and_more(c, r):
     tag = c.tag()
     row = f"{tag}\t{'1' if r.random() < 0.6 else 'bad'}\tq\n".encode()
     well = b"bad" not in row
-    copy = Unit(query("COPY public.ledger FROM STDIN") + copy_data(row) + COPY_DONE,
+    copy = Unit(query(COPY) + copy_data(row) + COPY_DONE,
                 lambda: ["G", ("C", "COPY 1")] if well else ["G"], True,
                 fails=None if well else "22P02", entry=c.entry(tag, 1) if well else None)
-    c.behind_copy = True
-    try:
-        await c.exchange(copy, *units.look(c, r))
-    finally:
-        c.behind_copy = False
+    await behind_copy(c, copy, *units.look(c, r))
 
 
 async def refused_transaction(c, _):

@@ -33,6 +33,29 @@ TEST(Backpressure, AcquireTimeoutIsAnErrorForThatQueryAndTheClientStays) {
   EXPECT_EQ(client.query("select 2").value(), "2") << "on the same connection";
 }
 
+// Npgsql sends BEGIN as a simple query ahead of the first command, in one packet.
+TEST(Backpressure, WhatStandsBehindABeginThatGotNoServerFailsWithIt) {
+  Connection observer = postgres().connect();
+  observer.query("drop table if exists ledger; create table ledger (entry int)");
+  Carpool carpool(postgres(), {.pool = "size: 1, acquireTimeout: 300ms"});
+  Connection holder = carpool.connect();
+  ASSERT_TRUE(holder.query("begin").ok());
+  Wire client = carpool.raw();
+  ASSERT_TRUE(client.sign_in());
+  client.send(query_message("begin") + parse_message("", "insert into ledger values (1)") +
+              bind_message("", "") + execute_message("") + sync_message() +
+              query_message("insert into ledger values (2)") + query_message("rollback"));
+  EXPECT_EQ(sqlstate_of(client.read_until("Z")), "53300");
+  ASSERT_TRUE(holder.query("commit").ok());
+  for (int i = 0; i < 3; i++) {
+    const std::vector<Message> answer = client.read_until("Z");
+    EXPECT_EQ(types(answer), "EZ");
+    EXPECT_EQ(sqlstate_of(answer), "53300");
+  }
+  EXPECT_EQ(observer.query("select count(*) from ledger").value(), "0");
+  EXPECT_EQ(value_of(client.query("select 'and goes on'")), "and goes on");
+}
+
 TEST(Backpressure, AcquireTimeoutOfAPipelineAnswersEachSync) {
   Carpool carpool(postgres(), {.pool = "size: 1, acquireTimeout: 200ms"});
   Connection holder = carpool.connect();

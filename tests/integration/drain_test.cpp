@@ -53,6 +53,32 @@ TEST(Drain, KeepsAcceptingAsLongAsClientsCome) {
   EXPECT_EQ(carpool.wait_exit(), 0);
 }
 
+TEST(Drain, WhoIsCutInTheMidstOfARowIsToldNothingInIt) {
+  constexpr std::size_t kRow = 200000;
+  FakeServer server([](FakeSession& session, int) {
+    if (!session.read_startup()) return;
+    session.accept();
+    if (!session.wire.read()) return;
+    const std::string row =
+        message('D', std::string("\0\1", 2) + int32_bytes(kRow) + std::string(kRow, 'x'));
+    session.wire.send(row.substr(0, kRow / 2));
+    session.hang();
+  });
+  Carpool carpool(
+      {.server = "host: 127.0.0.1, port: " + std::to_string(server.port()) + ", sslMode: disable",
+       .drain = "timeout: 0s"});
+  Wire client = carpool.raw();
+  ASSERT_TRUE(client.sign_in());
+  client.send(query_message("select half a row"));
+  constexpr std::size_t kHead = 11;
+  const std::string half = client.read_bytes(kRow / 2);
+  ASSERT_EQ(half.size(), kRow / 2);
+  EXPECT_EQ(half.find_first_not_of('x', kHead), std::string::npos);
+  carpool.signal(SIGTERM);
+  EXPECT_EQ(client.read_bytes(kRow), "") << "it would be a part of the row";
+  EXPECT_EQ(carpool.wait_exit(), 3);
+}
+
 TEST(Drain, StaysForMinDelayEvenWithoutClients) {
   Carpool carpool(postgres(), {.drain = "minDelay: 1s, timeout: 60s"});
   const Clock::time_point start = Clock::now();
