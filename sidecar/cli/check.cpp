@@ -54,10 +54,23 @@ bool is_section(std::string_view name) {
                      [&](const config::Section& section) { return section.name == name; });
 }
 
+// Whether its values are numbers, with a unit perhaps.
+bool is_number(std::string_view name) {
+  return std::any_of(config::keys().begin(), config::keys().end(), [name](const config::Key& key) {
+    const std::string_view path = key.path;
+    return path.substr(path.rfind('.') + 1) == name &&
+           (key.type == config::KeyType::Int || key.type == config::KeyType::Duration);
+  });
+}
+
 bool is_letter(char c) {
   const bool is_ascii = static_cast<unsigned char>(c) < 0x80;
   return !is_ascii || c == '_' || (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') ||
          (c >= 'A' && c <= 'Z');
+}
+
+bool is_harmless_character(char c) {
+  return is_letter(c) || c == '.' || c == '/' || c == '-' || c == '+' || c == '%' || c == '*';
 }
 
 // Output of `carpool check` ends up in build logs, and what is secret does not. A value is shown
@@ -84,7 +97,23 @@ std::string without_secrets(std::string_view source) {
       hide(line, value, line.size());
       break;
     }
-    at = is_section(key) ? colon + 1 : std::min(line.find_first_of(",}#", value), line.size());
+    if (is_section(key)) {
+      at = colon + 1;
+      continue;
+    }
+    // One word, and then the end of it: else a comma is missing, and what comes is another's.
+    const std::size_t word = skip("[\"' ", value);
+    at = static_cast<std::size_t>(std::find_if_not(line.begin() + static_cast<std::ptrdiff_t>(word),
+                                                   line.end(), is_harmless_character) -
+                                  line.begin());
+    if (is_number(key) && word < line.size() && !(line[word] >= '0' && line[word] <= '9'))
+      at = word;
+    const std::size_t next = skip("]\"' ", at);
+    if (next < line.size() && line[next] != ',' && line[next] != '}') {
+      hide(line, at, line.size());
+      break;
+    }
+    at = next;
   }
   return line;
 }

@@ -192,7 +192,7 @@ bool needs_credentials(const Key& key) {
 InForce in_force(const Config& running, const Config& desired, const Libpq& libpq, Late late) {
   const bool strangers =
       late == Late::Credentials && std::any_of(keys().begin(), keys().end(), [&](const Key& key) {
-        return key.path.starts_with("auth.") && key.get(running) != key.get(desired);
+        return needs_credentials(key) && key.get(running) != key.get(desired);
       });
   const auto waits = [&](const Key& key) {
     return !key.live || (late == Late::Credentials && needs_credentials(key)) ||

@@ -414,11 +414,11 @@ void Client::resume() {
 void Client::detach() {
   Pooled& own = *pooled();
   CHECK(own.server != nullptr);
-  own.server = nullptr;
+  const Server& server = *std::exchange(own.server, nullptr);
   own.tries = 0;
   own.held = false;
   if (awaits_greeting()) {
-    own.pool->known_values().taken(own.session->follower.current());
+    own.pool->known_values().taken(own.session->follower.current(), server.session().now);
     own.greeting->settled = true;
     set_state(ClientState::Authenticating);
     return seek_greeting();

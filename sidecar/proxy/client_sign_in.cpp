@@ -393,7 +393,15 @@ void Client::greet() {
   pg::append_authentication_ok(out);
   append(out, own.pool->welcome());
   own.session->told = own.pool->tables().defaults;
+  own.session->met.reset();  // by the server that tried its values, before it was told any
   append(out, greeting->values);
+  if (const pg::StatePtr& state = own.session->follower.current()) {
+    for (const pg::Parameter& parameter : state->parameters()) {
+      const std::string_view name = reported_name(parameter.name);
+      const std::string* spelling = own.pool->known_values().spelling(parameter);
+      if (!name.empty() && spelling != nullptr) pg::append_parameter_status(out, name, *spelling);
+    }
+  }
   pg::append_backend_key_data(out, id_, cancel_key());
   pg::append_ready_for_query(out, 'I');
   set_state(ClientState::Idle);

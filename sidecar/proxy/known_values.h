@@ -7,7 +7,7 @@
 #include <functional>
 #include <string>
 #include <string_view>
-#include <unordered_set>
+#include <unordered_map>
 
 #include "pg/session_state.h"
 
@@ -21,15 +21,18 @@ class KnownValues {
 
   // Whether there is nothing in `state` of which it is not known. Null: nothing is set.
   bool knows(const pg::StatePtr& state) const;
-  // A server has it in force.
-  void taken(const pg::StatePtr& state);
+  // A server has it in force, which reports `now`.
+  void taken(const pg::StatePtr& state, const pg::ReportedValues& now);
+  // How PostgreSQL spells the value of one, where it reports that; else null.
+  const std::string* spelling(const pg::Parameter& parameter) const;
   void clear();
 
  private:
   struct Hash : std::hash<std::string_view> {
     using is_transparent = void;
   };
-  std::unordered_set<std::string, Hash, std::equal_to<>> statements_;  // each sets one
+  // By the statement that sets it: what is reported then; empty: nothing.
+  std::unordered_map<std::string, std::string, Hash, std::equal_to<>> values_;
   std::size_t bytes_ = 0;
 };
 

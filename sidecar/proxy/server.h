@@ -46,6 +46,7 @@ class Server final : public pool::Slot, public net::StreamListener {
   Lease& lease() { return *lease_; }
   const Lease& lease() const { return *lease_; }
   ServerSession& session() { return session_; }
+  const ServerSession& session() const { return session_; }
   net::Stream& stream() { return stream_; }
   // Only while it is open.
   const Connector& connector() const { return connector_; }

@@ -137,6 +137,11 @@ void Server::abandoned(Ending how, bool inside_message, std::unique_ptr<ClientSe
   }
   if (stream_.reading_paused()) stream_.resume_reading();
   carry_out(steps);
+  // What is restored for nobody may wait for a lock.
+  if (!closing() && lease_->restoring() != Lease::Restoring::No && !rests()) {
+    lease_->cancels.repeat();
+    if (!lease_->cancels.asked()) cancel(nullptr);
+  }
   if (!closing()) clean();
 }
 

@@ -75,18 +75,23 @@ TEST_F(StartupValues, ThatAreKnownNeedNoServer) {
 }
 
 TEST_F(StartupValues, AreToldAsPostgresqlSpellsThem) {
-  Wire wire = carpool.raw();
-  wire.send(packet({{"DateStyle", "sql, dmy"}, {"TimeZone", "utc"}}));
-  std::map<std::string, std::string> told;
-  const std::vector<Message> greeting = wire.read_until("Z");
-  ASSERT_EQ(greeting.front().type, 'R') << "nothing comes before it is let in";
-  for (const Message& message : greeting) {
-    if (message.type != 'S') continue;
-    const std::size_t end = message.body.find('\0');
-    told[message.body.substr(0, end)] = message.body.substr(end + 1, message.body.size() - end - 2);
+  for (const char* who : {"the first", "one that comes behind it"}) {
+    Wire wire = carpool.raw();
+    wire.send(packet(
+        {{"DateStyle", "sql, dmy"}, {"TimeZone", "utc"}, {"standard_conforming_strings", "yes"}}));
+    std::map<std::string, std::string> told;
+    const std::vector<Message> greeting = wire.read_until("Z");
+    ASSERT_EQ(greeting.front().type, 'R') << "nothing comes before it is let in";
+    for (const Message& message : greeting) {
+      if (message.type != 'S') continue;
+      const std::size_t end = message.body.find('\0');
+      told[message.body.substr(0, end)] =
+          message.body.substr(end + 1, message.body.size() - end - 2);
+    }
+    EXPECT_EQ(told["DateStyle"], "SQL, DMY") << who;
+    EXPECT_EQ(told["TimeZone"], "UTC") << who;
+    EXPECT_EQ(told["standard_conforming_strings"], "on") << who;
   }
-  EXPECT_EQ(told["DateStyle"], "SQL, DMY");
-  EXPECT_EQ(told["TimeZone"], "UTC");
 }
 
 TEST_F(StartupValues, WaitForAServerNoLongerThanAQueryAndThenTheFirstQueryFails) {
@@ -215,6 +220,7 @@ TEST_F(StartupValuesUnderWay, AServerThatKeepsSilentHoldsUpNobodyLongerThanAcqui
 
 TEST_F(StartupValuesUnderWay, AClientThatLeavesTakesNothingAlong) {
   wire_->reset();
+  EVENTUALLY(trying() == 0);  // nobody waits for the lock any more
   holder_.query("commit");
   EVENTUALLY(carpool_.clients() == 0 && carpool_.servers("leased") == 0 && trying() == 0);
   Wire next = carpool_.raw();
@@ -233,6 +239,28 @@ TEST(Greeting, IsThatOfTheServersThatAreOpenedNow) {
   Wire after = carpool.raw();
   ASSERT_TRUE(after.sign_in());
   EXPECT_EQ(value_of(after.query("show timezone")), "Asia/Tokyo");
+}
+
+TEST(Greeting, IsKeptToWhereAServerOfAnEarlierDefaultTriedTheValues) {
+  Carpool carpool(postgres(), {.pool = "size: 2"});
+  postgres().admin("alter database app set datestyle to 'ISO, MDY'");
+  Wire old_one = carpool.raw();
+  ASSERT_TRUE(old_one.sign_in());
+  postgres().admin("alter database app set datestyle to 'German, DMY'");
+  old_one.query("begin");
+  Wire second = carpool.raw();
+  ASSERT_TRUE(second.sign_in());
+  second.query("select 1");  // opens a server of the new default
+  old_one.query("commit");
+  Wire tried = carpool.raw();
+  ASSERT_TRUE(tried.sign_in("app", "app", {{"IntervalStyle", "sql_standard"}}));
+  const std::string told = value_of(tried.query("show datestyle"));
+  for (Wire* holder : {&old_one, &second}) {
+    holder->query("begin");
+    EXPECT_EQ(value_of(tried.query("show datestyle")), told);
+    holder->query("commit");
+  }
+  postgres().admin("alter database app reset datestyle");
 }
 
 // ---- who gets which server
