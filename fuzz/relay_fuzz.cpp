@@ -22,6 +22,11 @@ std::ptrdiff_t descriptors() {
 
 }  // namespace
 
+// What is freed is kept for some inputs, rather than out of every cache.
+extern "C" const char* __asan_default_options() {
+  return "quarantine_size_mb=16:malloc_context_size=8";
+}
+
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   static fuzz::Places places;
   // What the libraries open once, they have open from then on.

@@ -197,6 +197,25 @@ SEEDS = {
         Vanish 0
         Message 1 Q "SELECT '@'"
     """,
+    # Found by this fuzzer: no ReadyForQuery comes behind an error that skips, and nobody looked.
+    "leaves_behind_an_error_that_skips": """
+        Connect 0
+        Connect 1
+        HoldSteps 0
+        Burst 0 PBEQ "SELECT 1/0" &
+        Message 0 X
+        Step 0 0
+        Message 1 Q "SELECT '@'"
+    """,
+    "vanishes_behind_an_error_that_skips": """
+        Connect 0
+        Connect 1
+        HoldSteps 0
+        Burst 0 PBEQ "SELECT 1/0"
+        Vanish 0
+        Step 0 0
+        Message 1 Q "SELECT '@'"
+    """,
     "error_in_a_transaction": """
         Connect 0
         Message 0 Q "BEGIN"

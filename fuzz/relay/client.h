@@ -39,8 +39,8 @@ class RelayClient final : public Peer {
   std::uint32_t readies() const { return readies_; }
   // It has sent nothing but whole messages, so that what becomes of it is known.
   bool orderly() const { return orderly_; }
-  // It has said that it leaves.
-  bool leaves() const { return leaves_ || shut_; }
+  // It has said that it leaves, in a message of its own.
+  bool leaves() const { return (leaves_ && orderly_) || shut_; }
   bool asks_to_cancel() const { return asks_; }
 
  private:

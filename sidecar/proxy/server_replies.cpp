@@ -77,6 +77,12 @@ std::size_t Server::process(ByteSpan in) {
     taken += frame.bytes.size();
     if (!passing_) run = taken;
     if (closing()) return in.size();
+    // An error that skips is the last answer to all that it skips: no ReadyForQuery comes.
+    if (frame.type == 'E' && frame.last && lease_ && lease_->requests().skipping() && rests()) {
+      flush();
+      look_at_lease();
+      if (closing()) return in.size();
+    }
     if (!lease_ || frame.kind == pg::Frame::Kind::Body) continue;
     if (frame.type == 'Z') {
       flush();
