@@ -18,6 +18,7 @@ class Moment:
     took: float               # since it has sent
     quiet: float              # between its last two requests, or since the last
     asked_cancel: bool        # of its own, and that may not have landed before it sent
+    has_canceled: bool        # ever, on this connection
     statement_timeout: float  # of its own, in seconds; 0: none
     limited: bool             # its database has queryTimeout and idleTransactionTimeout at times
     removable: bool           # its database comes and goes
@@ -39,8 +40,8 @@ ALLOWED = (
     ("08001", "pool.acquireTimeout", lambda m: m.took >= ACQUIRE_S, "PostgreSQL was away"),
     ("57P03", "pool.acquireTimeout", lambda m: m.took >= ACQUIRE_S, "the same"),
     ("57014", "due to user request", lambda m: m.asked_cancel, "its own cancel, and nobody else's"),
-    ("57014", "takes no cancel", lambda m: m.asked_cancel or (m.limited and m.took >= QUERY_S),
-     "its own cancel, or queryTimeout's, hung on its way"),
+    ("57014", "takes no cancel", lambda m: m.has_canceled or (m.limited and m.took >= QUERY_S),
+     "its own cancel, or queryTimeout's, hung; its query may be answered by then"),
     ("57014", "due to pool.queryTimeout", lambda m: m.limited and m.took >= QUERY_S, "its name"),
     ("57014", "due to statement timeout",
      lambda m: 0 < m.statement_timeout <= m.took, "its own statement_timeout"),

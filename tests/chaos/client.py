@@ -56,7 +56,7 @@ class Client:
         self.place, self.kind = place, place["kind"]
         self.life, self.number, self.step = 0, 0, 0
         self.wire, self.s, self.reported = None, None, {}
-        self.key, self.cancels, self.asked_cancel = None, set(), False
+        self.key, self.cancels, self.asked_cancel, self.has_canceled = None, set(), False, False
         self.sent_at, self.before_at, self.pid = 0.0, 0.0, None
         self.behind_copy = False
         self.doing = "nothing"
@@ -132,6 +132,7 @@ class Client:
             values["options"] = " ".join(f"-c {name}={given[name].replace(' ', chr(92) + ' ')}"
                                          for name in by_options)
         self.s, self.wire, self.cancels, self.reported = session.Session(given), None, set(), {}
+        self.has_canceled = False
         try:
             self.wire = await wire.Wire.open(self.world.port)
         except wire.Gone as gone:
@@ -196,7 +197,8 @@ class Client:
                                               else float(timeout[:-1]))
         moment = allowed.Moment(
             took=now - self.sent_at, quiet=max(now - self.sent_at, self.sent_at - self.before_at),
-            asked_cancel=self.asked_cancel, statement_timeout=seconds,
+            asked_cancel=self.asked_cancel, has_canceled=self.has_canceled,
+            statement_timeout=seconds,
             limited=self.kind == "limited", removable=self.kind == "guest",
             failed=self.s.status == "E", behind_copy=self.behind_copy, entering=entering)
         why_not = allowed.judge(said.get("C"), said.get("M", ""), moment)
@@ -330,7 +332,7 @@ class Client:
         mine = pid is None
         if mine:
             pid, secret = self.key
-            self.asked_cancel = True
+            self.asked_cancel = self.has_canceled = True
             token = object()
             self.cancels.add(token)
         try:

@@ -100,8 +100,8 @@ class Judge:
                 looker = await wire.sign_in(self.box.ports["clients"], {
                     "user": pool["user"], "database": pool["database"]})
                 lookers.append(looker)
-                # Its transaction keeps this server from the next; where idle ones are ended, it does
-                # without.
+                # Its transaction keeps this server from the next; where idle ones are ended, it
+                # does without.
                 if holds:
                     await wire.ask(looker, "BEGIN")
                 found = (await wire.ask(looker, sql))[0]
