@@ -134,6 +134,7 @@ void RelayClient::start(std::uint8_t which) {
     orderly_ = false;
     return;
   }
+  at_console_ = std::string_view(entry.database) == "pgbouncer";
   Bytes body;
   append_u32(body, entry.version);
   for (const char* text : {"user", "alice", "database", entry.database}) append_cstring(body, text);
@@ -283,8 +284,9 @@ void RelayClient::received(char type, ByteSpan body) {
   trace("client " + tag_ + " <-", type, body);
   got_message_ = true;
   CHECK(!asks_);  // a cancel request gets no answer
-  const std::string_view foreign =
-      isolation_promised ? foreign_tag(as_text(body), tag_) : std::string_view();
+  // The console tells of everybody.
+  const bool is_own = isolation_promised && !at_console_;
+  const std::string_view foreign = is_own ? foreign_tag(as_text(body), tag_) : std::string_view();
   if (!foreign.empty()) {
     std::fprintf(stderr, "%s is told of %.*s in a message '%c'\n", tag_.c_str(),
                  static_cast<int>(foreign.size()), foreign.data(), type);

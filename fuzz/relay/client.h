@@ -61,6 +61,7 @@ class RelayClient final : public Peer {
   bool leaves_ = false;
   bool shut_ = false;
   bool asks_ = false;
+  bool at_console_ = false;
 };
 
 }  // namespace carpool::fuzz
