@@ -80,8 +80,7 @@ void LivePool::configure(const config::Database& settings, Micros now) {
   if (otherwise) {
     open_anew();
     known_values_.clear();
-    // What the former servers have told is nobody's any more.
-    if (tells_otherwise) welcome_.clear();
+    if (tells_otherwise && !welcome_.empty()) former_welcome_ = std::exchange(welcome_, {});
     elsewhere ? pool_.move() : pool_.reconnect();
   } else {
     pool_.for_each_slot(SlotState::Idle,
@@ -193,6 +192,7 @@ void LivePool::server_opened(Server& server,
     error_logged_us_ = 0;
   }
   welcome_.clear();
+  former_welcome_.clear();
   for (const auto& [name, value] : parameters) pg::append_parameter_status(welcome_, name, value);
   if (server.proved_client_password()) {
     client_passwords_.taken(server.client_password(), now);

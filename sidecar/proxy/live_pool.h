@@ -80,9 +80,12 @@ class LivePool : public ListHook<DirtyPools> {
   void forget_client_passwords();
 
   // A client that signs in waits here until a server has told its parameters.
-  bool welcome_known() const { return !welcome_.empty(); }
+  // Where none can be opened that would tell better, what former servers have told is good enough.
+  bool welcome_known() const {
+    return !welcome_.empty() || (!former_welcome_.empty() && pool_.held() >= settings_->pool.size);
+  }
   // The ParameterStatus messages that a new client gets.
-  const Bytes& welcome() const { return welcome_; }
+  const Bytes& welcome() const { return welcome_.empty() ? former_welcome_ : welcome_; }
   void want_welcome();
   KnownValues& known_values() { return known_values_; }
 
@@ -137,6 +140,7 @@ class LivePool : public ListHook<DirtyPools> {
   std::array<ClientList, pool::kClientStates> clients_;
   pool::PoolCounters counters_;
   Bytes welcome_;
+  Bytes former_welcome_;  // of servers that are opened otherwise now
   KnownValues known_values_;
   ClientPasswords client_passwords_;
   std::string last_connect_error_;

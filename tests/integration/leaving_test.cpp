@@ -80,6 +80,10 @@ std::vector<UnderWay> all_under_way() {
        query_message("begin") + insert_batch(kFlush), "C", 0, false},
       {"a batch that has failed and has no Sync",
        parse_message("", "select 1/0") + bind_message("", "") + execute_message("") + kFlush, "E"},
+      {"a batch that will fail, and a query that it skips",
+       parse_message("", "select 1 / (select count(*) from left_rows) from pg_sleep(0.3)") +
+           bind_message("", "") + execute_message("") + query,
+       ""},
       {"a whole batch, and half a one behind it", insert_batch(sync_message()) + insert_batch(""),
        "Z", 1},
       {"COPY in, before it has begun", query_message("copy left_rows from stdin"), ""},

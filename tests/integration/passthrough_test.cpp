@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <optional>
 
 #include "harness/harness.h"
 
@@ -459,9 +460,14 @@ TEST(AnotherModeThanPassthrough, OpensNoServerByThePasswordOfSomebodyElse) {
 // PostgreSQL counts a role's connections when it has seen its password.
 TEST(ARoleThatHasAllItsConnections, IsLetInToThePoolThatHasThem) {
   make_role("limited", "secret", "connection limit 2");
-  Carpool carpool(passthrough("200ms", "size: 2, minIdle: 2"));
+  Carpool carpool(passthrough("200ms", "size: 1, minIdle: 1"));
   ASSERT_TRUE(sign_in(carpool, "limited", "secret").in);
-  EVENTUALLY(carpool.servers("idle") == 2);
+  EVENTUALLY(carpool.servers("idle") == 1);
+  std::optional<Connection> other;
+  EVENTUALLY(other
+                 .emplace("host=127.0.0.1 port=" + std::to_string(postgres().port()) +
+                          " user=limited dbname=app password=secret")
+                 .connected());
   std::this_thread::sleep_for(2100ms);  // ten times recheck: no word of PostgreSQL's stands
   EXPECT_TRUE(sign_in(carpool, "limited", "secret").in);
   const Sign wrong = sign_in(carpool, "limited", "wrong");

@@ -33,11 +33,6 @@ class LiveKey : public ProxyTest,
   static const std::map<std::string, Row>& rows();
 
   config::PoolMode mode() const { return std::get<config::PoolMode>(GetParam()); }
-  bool begins_sessions_otherwise() const {
-    const std::string& key = std::get<std::string>(GetParam());
-    return key == "server.url" || key == "server.database" || key == "server.user" ||
-           key == "server.options";
-  }
   bool transaction_mode() const { return mode() == config::PoolMode::Transaction; }
   static std::string reset_of(const config::Pool& pool) {
     return pool.mode == config::PoolMode::Session ? pool.reset_query : "";

@@ -103,14 +103,8 @@ TEST_P(LiveKey, ChangedInEachStateCutsNothingSkipsNoCleaningAndCounts) {
   }
   postgres_.at_start = [](Backend& backend) { backend.greet(); };
   startup.say(ByteSpan(hello).subspan(10));
-  // Where sessions begin otherwise now, it is told of that by the first server that is opened so,
-  // and in session mode there is room for none before somebody leaves.
-  const bool told_later = !transaction_mode() && begins_sessions_otherwise();
-  const auto expect_startup = [&] {
-    ASSERT_TRUE(until([&] { return startup.types.starts_with(row.startup); })) << startup.types;
-    EXPECT_EQ(startup.types.size(), row.startup.size()) << startup.types;
-  };
-  if (!told_later) expect_startup();
+  ASSERT_TRUE(until([&] { return startup.types.starts_with(row.startup); })) << startup.types;
+  EXPECT_EQ(startup.types.size(), row.startup.size()) << startup.types;
   ASSERT_TRUE(until([&] { return signing_in.types == row.signing_in; })) << signing_in.types;
 
   // What was left behind is cleaned as before, or as now.
@@ -130,7 +124,6 @@ TEST_P(LiveKey, ChangedInEachStateCutsNothingSkipsNoCleaningAndCounts) {
   for (TestClient* leaves : {&open, &copying, &running}) leaves->requests("X");
   ASSERT_TRUE(until([&] { return waiting.types == row.waiting; })) << waiting.types;
   waiting.requests("X");
-  if (told_later) expect_startup();
   const std::string and_reset = reset_due.empty() ? "" : " Q:" + reset_due;
   const auto expect_cleaned = [&](Backend& backend, const std::string& requests) {
     EXPECT_TRUE(until([&] { return (backend.asked() + " ").starts_with(requests + " "); }))

@@ -217,6 +217,32 @@ TEST_F(ClientVanishes, AfterTerminateAndWhatItAskedIsCarriedOut) {
   EXPECT_EQ(backend.asked(), "Q:INSERT f") << "which is for nobody, unless a COPY runs";
 }
 
+// No ReadyForQuery comes behind an error that skips to a Sync which nobody has sent.
+TEST_F(ClientVanishes, BehindAnErrorThatSkipsItsQueryAndItsServerIsFreeAtOnce) {
+  serve();
+  for (const bool says_terminate : {true, false}) {
+    SCOPED_TRACE(says_terminate ? "Terminate" : "vanishes");
+    postgres_.script = [](Backend&, const Message&) {};
+    TestClient& leaves = client();
+    Backend& backend = *postgres_.backends[0];
+    const std::size_t before = backend.requests.size();
+    leaves.requests("PBE").query("SELECT 'skipped'");
+    ASSERT_TRUE(until([&] { return backend.requests.size() == before + 4; }));
+    says_terminate ? static_cast<void>(leaves.requests("X")) : leaves.vanish();
+    settle();
+    postgres_.script = [this](Backend& one, const Message& request) {
+      if (request.type != 'S') return;  // skipped
+      one.ready('I');
+      postgres_.script = ScriptedPostgres::well_behaved;
+    };
+    backend.error("22012");
+    ASSERT_TRUE(until([&] { return servers(SlotState::Idle) == 1; })) << backend.asked();
+    EXPECT_EQ(proxy_->client_count(), 0u);
+  }
+  EXPECT_EQ(postgres_.greeted(), 1u) << "not a connection";
+  expect_still_serving();
+}
+
 // ---- servers
 
 using ServerDies = ProxyTest;
