@@ -294,6 +294,15 @@ void Pool::plan_closes(Micros now) {
   if (prune) prune_us_ = now + settings_.prune_interval_us;
 }
 
+std::uint32_t Pool::recent() const {
+  std::uint32_t total = 0;
+  for_each_slot([&](const Slot& slot) {
+    const bool is_open = slot.state_ != SlotState::Connecting && slot.state_ != SlotState::Closing;
+    if (is_open && slot.generation_ == generation_) ++total;
+  });
+  return total;
+}
+
 void Pool::plan_opens(Micros now) {
   if (paused_ || now < retry_us_) return;
   const std::uint32_t idle = count(SlotState::Idle);
@@ -306,8 +315,9 @@ void Pool::plan_opens(Micros now) {
   // Those who wait and find no idle server; and a floor under the total: minIdle servers stay warm,
   // lent or not, and wanted_ is somebody who signs in.
   std::uint32_t need = waiters_.size() - std::min(waiters_.size(), idle);
-  const std::uint32_t floor = std::max(draining_ ? 0 : settings_.min_idle, wanted_);
+  const std::uint32_t floor = draining_ ? 0 : settings_.min_idle;
   if (ready < floor) need = std::max(need, floor - ready);
+  if (wanted_ > 0) need = std::max(need, wanted_ - std::min(wanted_, recent()));
   if (need == 0 && !draining_ && replaces_first() && any_overdue(now)) need = 1;
 
   std::uint32_t limit = settings_.size;

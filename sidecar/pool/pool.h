@@ -85,8 +85,8 @@ class Pool {
   // at every tick of the coarse timer.
   const std::vector<Action>& plan(Micros now);
 
-  // Servers that should be open even though nobody waits in the queue (a client that signs in
-  // needs the server's parameters).
+  // Servers, opened since the last reconnect(), that should be open even though nobody waits in the
+  // queue (a client that signs in needs the server's parameters).
   void set_wanted(std::uint32_t servers) { wanted_ = servers; }
   // While paused nothing is lent and nothing opened.
   void set_paused(bool paused) { paused_ = paused; }
@@ -144,6 +144,8 @@ class Pool {
   bool surplus(const Slot& slot, Micros now, CloseReason* reason) const;
   // The idle server that is lent to the waiter, if the first in line may be; it is first then.
   Slot& choose(const Waiter& waiter, Micros now);
+  // Servers that are open, and were opened since the last reconnect().
+  std::uint32_t recent() const;
   void plan_timeouts(Micros now);
   void plan_grants(Micros now);
   void plan_closes(Micros now);

@@ -505,7 +505,8 @@ void Client::fail_request(std::string_view sqlstate, const std::string& message)
   stream_.write(out);
   own.failing = Pooled::Failing::NextMessage;
   if (own.no_server == nullptr) {
-    own.no_server = std::make_unique<Pooled::NoServer>(std::string(sqlstate), message);
+    own.no_server = std::make_unique<Pooled::NoServer>(
+        Pooled::NoServer{.sqlstate = std::string(sqlstate), .message = message, .left = {}});
   }
   if (state_ == ClientState::Waiting) set_state(ClientState::Idle);
   look_again();

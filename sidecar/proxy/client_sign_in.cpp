@@ -221,8 +221,8 @@ void Client::enter_pool() {
   stage_ = Pooled{
       .pool = pool,
       .session = std::make_unique<ClientSession>(states, states.make(to.settings.parameters)),
-      .greeting =
-          std::make_unique<Pooled::Greeting>(std::move(entered->by), std::move(entered->values))};
+      .greeting = std::make_unique<Pooled::Greeting>(
+          Pooled::Greeting{.by = std::move(entered->by), .values = std::move(entered->values)})};
   since_us_ = proxy_.loop().now_us();
   pool->clients(state_).push_back(*this);
   if (entered->sign_in != nullptr && !entered->sign_in->password().empty()) {

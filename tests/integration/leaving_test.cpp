@@ -81,7 +81,7 @@ std::vector<UnderWay> all_under_way() {
       {"a batch that has failed and has no Sync",
        parse_message("", "select 1/0") + bind_message("", "") + execute_message("") + kFlush, "E"},
       {"a batch that will fail, and a query that it skips",
-       parse_message("", "select 1 / (select count(*) from left_rows) from pg_sleep(0.3)") +
+       parse_message("", "select 1 / (select 0 * count(*) from left_rows) from pg_sleep(0.3)") +
            bind_message("", "") + execute_message("") + query,
        ""},
       {"a whole batch, and half a one behind it", insert_batch(sync_message()) + insert_batch(""),

@@ -36,6 +36,20 @@ TEST(Pool, LendsTheServerThatCameBackLast) {
   EXPECT_EQ(sim.lease()->slot, last);
 }
 
+TEST(Pool, OpensWhatIsWantedThoughServersOfAnEarlierKindAreOpen) {
+  Sim sim(settings(2));
+  sim.idle();
+  sim.lease();
+  sim.pool.reconnect();
+  sim.pool.set_wanted(1);
+  sim.plan();
+  EXPECT_EQ(sim.opens, 1U);
+  sim.open_all();
+  sim.pool.set_wanted(1);
+  sim.plan();
+  EXPECT_EQ(sim.opens, 0U);
+}
+
 TEST(Pool, PrefersAServerOfTheClientsAffinity) {
   Sim sim(settings(3));
   const int blue = 0;
